@@ -1,53 +1,117 @@
 """`render(gaussians, cameras)`: one contract, three rasterizers; the device of the inputs chooses."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Literal
 
-from jaxtyping import Bool, Float, Int
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..camera import Camera
 from ..gaussians import Gaussians
+from .contract import OUTPUTS, Output, Rendering, RenderRequest, RenderSettings, check_cameras
+
+__all__ = ["OUTPUTS", "Backend", "Output", "RenderRequest", "RenderSettings", "Rendering", "render"]
+
+Backend = Literal["cpu", "cuda", "reference"]
 
 
-@dataclass(frozen=True)
-class RenderSettings:
-    """Constants of the rasterizer; the defaults are those of gsplat 1.5."""
+def render(
+    gaussians: Gaussians,
+    cameras: Camera | Sequence[Camera],
+    *,
+    background: Float[Tensor, "*c 3"] | Sequence[float] | None = None,
+    colors: Float[Tensor, "n 3"] | None = None,
+    features: Float[Tensor, "n f"] | None = None,
+    mask: Bool[Tensor, "*c h w"] | None = None,
+    outputs: Iterable[Output] = (),
+    settings: RenderSettings | None = None,
+    backend: Backend | None = None,
+) -> Rendering:
+    """Draw Gaussians as seen by one camera or a batch of cameras; differentiable in everything but masks and ids.
 
-    near: float = 0.01
-    """Gaussians closer than this z-depth [m] are dropped."""
-    far: float = 1e10
-    """Gaussians farther than this z-depth [m] are dropped."""
-    eps2d: float = 0.3
-    """[px^2] added to the diagonal of every 2D covariance: a low-pass filter of about one pixel."""
-    radius_clip: float = 0.0
-    """Gaussians whose extent is at most this many pixels in both axes are dropped."""
-    max_alpha: float = 0.999
-    """No single Gaussian covers a pixel more than this."""
-    antialiased: bool = False
-    """Scale opacity by sqrt(det before / det after) the low-pass filter (Yu et al. 2024, Mip-Splatting)."""
-    sh_degree: int | None = None
-    """Use SH bands up to this degree only; None uses all there are."""
+    Args:
+        gaussians: what to draw; its device chooses the rasterizer unless `backend` does.
+        cameras: one camera, or a sequence of equal size: then every picture has a leading camera axis.
+        background: colour behind everything, range [0, 1], one for all cameras or one each; default black.
+        colors: colours to use instead of the spherical harmonics.
+        features: extra channels per Gaussian, blended like colour.
+        mask: False where a pixel may be skipped.
+        outputs: any of "depth", "normals", "ids", "absgrad" on top of rgb and alpha.
+        settings: constants of the rasterizer.
+        backend: "cpu" kernels, "cuda" (gsplat), or "reference" (plain PyTorch: slow, exact, any device, any dtype).
+
+    Raises:
+        ValueError: a parameter is not finite or has the wrong shape or device, or cameras differ in size.
+        BackendUnavailable: CUDA is asked for and gsplat cannot run.
+    """
+    single = isinstance(cameras, Camera)
+    batch = [cameras] if isinstance(cameras, Camera) else list(cameras)
+    check_cameras(batch)
+    request = _request(gaussians, batch, background, colors, features, mask, outputs, settings)
+    rendering = _rasterize(_choose(gaussians, backend), gaussians, [c.to(gaussians.device) for c in batch], request)
+    return _first(rendering) if single else rendering
 
 
-@dataclass(frozen=True, eq=False)
-class Rendering:
-    """An image of Gaussians; a leading camera axis c is there when a sequence of cameras was given."""
+def _choose(gaussians: Gaussians, backend: Backend | None) -> Backend:
+    if backend is not None:
+        return backend
+    if gaussians.device.type == "cuda":
+        return "cuda"
+    if gaussians.device.type != "cpu" or gaussians.means.dtype != torch.float32:
+        return "reference"
+    from . import cpu
 
-    rgb: Float[Tensor, "*c h w 3"]
-    """Colour over the background; may exceed 1 where SH does."""
-    alpha: Float[Tensor, "*c h w"]
-    """Accumulated opacity, range [0, 1]."""
-    depth: Float[Tensor, "*c h w"] | None = None
-    """[m] expected z-depth, sum(w z) / alpha; 0 where nothing was hit."""
-    normals: Float[Tensor, "*c h w 3"] | None = None
-    """sum(w n) in the world frame, n the shortest axis turned towards the camera; not normalised."""
-    features: Float[Tensor, "*c h w f"] | None = None
-    """sum(w f) of the features that were handed in."""
-    ids: Int[Tensor, "*c h w"] | None = None
-    """Row of the Gaussian with the largest blend weight, -1 where nothing was hit."""
-    means2d: Float[Tensor, "*c n 2"] | None = None
-    """[px] projected centres; after backward `.grad` holds the gradient and `.absgrad` the sum of its absolute
-    per-pixel parts (Ye et al. 2024, AbsGS), which densification reads."""
-    radii: Int[Tensor, "*c n 2"] | None = None
-    """[px] half extents per axis, 0 for Gaussians that were dropped; `radii.amax(-1) > 0` are the visible rows."""
+    return "cpu" if cpu.available() else "reference"
+
+
+def _rasterize(backend: Backend, gaussians: Gaussians, cameras: list[Camera], request: RenderRequest) -> Rendering:
+    if backend == "cpu":
+        from . import cpu as chosen
+    elif backend == "cuda":
+        from . import cuda as chosen
+    elif backend == "reference":
+        from . import reference as chosen
+    else:
+        raise ValueError(f"expected backend cpu, cuda or reference, got {backend!r}")
+    return chosen.rasterize(gaussians, cameras, request)
+
+
+def _request(
+    gaussians: Gaussians,
+    cameras: list[Camera],
+    background: Float[Tensor, "*c 3"] | Sequence[float] | None,
+    colors: Tensor | None,
+    features: Tensor | None,
+    mask: Tensor | None,
+    outputs: Iterable[Output],
+    settings: RenderSettings | None,
+) -> RenderRequest:
+    n, c, size = len(gaussians), len(cameras), (cameras[0].height, cameras[0].width)
+    wanted = frozenset(outputs)
+    if unknown := wanted - frozenset(OUTPUTS):
+        raise ValueError(f"expected outputs among {', '.join(OUTPUTS)}, got {', '.join(sorted(unknown))}")
+    if background is not None:
+        background = torch.as_tensor(background, dtype=gaussians.means.dtype, device=gaussians.device)
+        if tuple(background.shape) not in ((3,), (c, 3)):
+            raise ValueError(f"background: expected shape (3,) or ({c}, 3), got {tuple(background.shape)}")
+        background = background.expand(c, 3)
+    if mask is not None:
+        if tuple(mask.shape) not in (size, (c, *size)):
+            raise ValueError(f"mask: expected shape {size} or {(c, *size)}, got {tuple(mask.shape)}")
+        mask = mask.to(torch.bool).expand(c, *size)
+    for name, value, width in (("colors", colors, 3), ("features", features, None)):
+        if value is None:
+            continue
+        if value.ndim != 2 or len(value) != n or (width is not None and value.shape[1] != width):
+            raise ValueError(f"{name}: expected shape ({n}, {width or 'f'}), got {tuple(value.shape)}")
+        if value.device != gaussians.device:
+            raise ValueError(f"{name}: expected device {gaussians.device} (that of the Gaussians), got {value.device}")
+    return RenderRequest(background, colors, features, mask, wanted, settings or RenderSettings())
+
+
+def _first(rendering: Rendering) -> Rendering:
+    """Drop the camera axis of the pictures of a batch of one."""
+    pictures = {name: value for name, value in vars(rendering).items() if name not in ("means2d", "radii")}
+    return replace(rendering, **{name: value[0] for name, value in pictures.items() if value is not None})
