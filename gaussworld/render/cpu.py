@@ -1,0 +1,238 @@
+"""The CPU rasterizer: autograd around the compiled kernels in `kernels/`; `reference.py` says what it computes."""
+
+import ctypes
+import logging
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..camera import Camera, CameraModel
+from ..gaussians import Gaussians
+from ..sh import coefficient_count, evaluate_sh
+from . import kernels
+from .contract import MAX_LOG_SCALE, Rendering, RenderRequest, RenderSettings, check_finite, facing_normals
+
+log = logging.getLogger(__name__)
+
+
+@cache
+def available() -> bool:
+    """Whether the kernels are compiled; when not, says so once."""
+    found = kernels.available()
+    if not found:
+        log.warning(
+            "GaussWorld's CPU kernels are not compiled: rendering falls back to the PyTorch reference, hundreds of times"
+            " slower; install a C++17 compiler and reinstall"
+        )
+    return found
+
+
+def rasterize(gaussians: Gaussians, cameras: list[Camera], request: RenderRequest) -> Rendering:
+    """Draw with the compiled kernels; see `render` for the contract.
+
+    Raises:
+        ValueError: parameters are not finite, or are not float32 on the CPU.
+        MissingDependency: the kernels are not compiled.
+    """
+    if gaussians.means.dtype != torch.float32 or gaussians.device.type != "cpu":
+        got = f"{gaussians.means.dtype} on {gaussians.device}"
+        raise ValueError(f"Gaussians: the CPU kernels expect float32 on cpu, got {got}; use backend='reference'")
+    projections = [_project(gaussians, camera, request) for camera in cameras]
+    means2d = torch.stack([p.means2d for p in projections])
+    if means2d.requires_grad:
+        means2d.retain_grad()
+    pictures = [_blend(p, means2d, i, gaussians, cameras[i], request) for i, p in enumerate(projections)]
+    stacked = {name: torch.stack([picture[name] for picture in pictures]) for name in pictures[0]}
+    return Rendering(**stacked, means2d=means2d, radii=torch.stack([p.radii for p in projections]))
+
+
+class _Projection:
+    """A frame whose rows are loaded, and the graph tensors the blending depends on."""
+
+    def __init__(self, frame: kernels.Frame, means2d: Tensor, radii: Tensor, projected: tuple[Tensor, ...] = ()) -> None:
+        self.frame, self.means2d, self.radii, self.projected = frame, means2d, radii, projected
+
+
+def _project(gaussians: Gaussians, camera: Camera, request: RenderRequest) -> _Projection:
+    if camera.model is not CameraModel.PINHOLE:
+        return _project_distorted(gaussians, camera, request)
+    frame = kernels.Frame()
+    pose = camera.world_from_camera.float()
+    means2d, radii = _Project.apply(
+        frame, camera, request.settings, gaussians.means, gaussians.quats, gaussians.log_scales,
+        gaussians.opacity_logits, gaussians.sh, request.colors, pose[:3, :3].T, camera.camera_from_world[:3, 3].float(),
+        pose[:3, 3],
+    )  # fmt: skip
+    if frame.library.gw_frame_bad_row(frame.handle) >= 0:
+        check_finite(gaussians)
+        raise ValueError(f"expected finite colors, got them in row {frame.library.gw_frame_bad_row(frame.handle)}")
+    return _Projection(frame, means2d, radii)
+
+
+def _project_distorted(gaussians: Gaussians, camera: Camera, request: RenderRequest) -> _Projection:
+    """Distorted cameras: the unscented projection in PyTorch, the blending in the kernels."""
+    from .unscented import project_unscented
+
+    check_finite(gaussians)
+    settings = request.settings
+    p = project_unscented(gaussians, camera, settings)
+    colors = request.colors
+    if colors is None:
+        count = coefficient_count(min(gaussians.sh_degree, settings.sh_degree or gaussians.sh_degree))
+        colors = evaluate_sh(gaussians.sh[:, :count], gaussians.means - camera.center).clamp(min=0)
+    tensors = [t.float().contiguous() for t in (p.means2d, p.conics, p.depths, p.opacities, colors)]
+    frame = kernels.Frame()
+    radii = p.radii.to(torch.int32).contiguous()
+    pointers = [t.data_ptr() for t in tensors]
+    frame.call(
+        "gw_load_projected",
+        kernels.ProjectedInput(len(gaussians), *pointers, radii.data_ptr(), camera.width, camera.height, settings.max_alpha),
+    )
+    return _Projection(frame, tensors[0], radii, tuple(tensors[1:]))
+
+
+def _blend(
+    projection: _Projection, means2d: Tensor, index: int, gaussians: Gaussians, camera: Camera, request: RenderRequest
+) -> dict[str, Tensor]:
+    """Pictures of one camera, by the names of `Rendering`'s fields."""
+    columns = [] if request.features is None else [request.features.float()]
+    if "normals" in request.outputs:
+        columns.append(facing_normals(gaussians, camera))
+    features = torch.cat(columns, dim=1) if columns else None
+    inputs = (means2d[index], *projection.projected, features)
+    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
+    background = None if request.background is None else request.background[index]
+    rgb, alpha, depth, extra = _Blend.apply(
+        projection.frame, (camera.height, camera.width), means2d, index, request, save,
+        inputs[0], features, background, *(projection.projected or (None,) * 4),
+    )  # fmt: skip
+    pictures = {"rgb": rgb, "alpha": alpha}
+    if "depth" in request.outputs:
+        pictures["depth"] = depth / alpha.clamp(min=1e-10)
+    if request.features is not None:
+        pictures["features"] = extra[..., : request.features.shape[1]]
+    if "normals" in request.outputs:
+        pictures["normals"] = extra[..., -3:]
+    if "ids" in request.outputs:
+        pictures["ids"] = torch.empty(camera.height, camera.width, dtype=torch.int32)
+        projection.frame.call("gw_dominant_ids", pictures["ids"])
+    return pictures
+
+
+class _Project(torch.autograd.Function):
+    """Gaussians to means on screen and radii; everything else the picture needs stays inside the frame."""
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, frame: kernels.Frame, camera: Camera, settings: RenderSettings, *tensors: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        data = [None if t is None else t.detach().float().contiguous() for t in tensors]
+        means, _, _, _, sh, colors, rotation, translation, center = data
+        assert means is not None and sh is not None
+        K = camera.K
+        count = coefficient_count(min(settings.sh_degree if settings.sh_degree is not None else 3, 3))
+        ctx.input = kernels.ProjectionInput(
+            len(means), *(None if t is None else t.data_ptr() for t in data[:6]),
+            sh.shape[1], min(count, sh.shape[1]), camera.width, camera.height, settings.antialiased, 0,
+            *((ctypes.c_float * t.numel())(*t.flatten().tolist()) for t in (rotation, translation, center)),  # pyright: ignore
+            float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]), settings.near, settings.far, settings.eps2d,
+            settings.radius_clip, settings.max_alpha, MAX_LOG_SCALE,
+        )  # fmt: skip
+        means2d = torch.empty(len(means), 2)
+        radii = torch.empty(len(means), 2, dtype=torch.int32)
+        frame.call("gw_project", ctx.input, means2d, radii)
+        ctx.frame = frame
+        ctx.save_for_backward(*data)
+        ctx.mark_non_differentiable(radii)
+        frame.has_moments = False  # pyright: ignore[reportAttributeAccessIssue]
+        return means2d, radii
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v_means2d: Tensor, _v_radii: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        data = ctx.saved_tensors
+        colors = data[5]
+        gradients = [torch.empty_like(t) for t in data[:4]]
+        v_sh = torch.empty_like(data[4]) if colors is None and ctx.needs_input_grad[7] else None
+        v_colors = None if colors is None else torch.empty_like(colors)
+        v_means2d = v_means2d.contiguous()
+        out = kernels.ProjectionGradient(
+            *(None if t is None else t.data_ptr() for t in (v_means2d, *gradients, v_sh, v_colors))
+        )
+        if not ctx.frame.has_moments:
+            ctx.frame.call("gw_clear_moments")
+        ctx.frame.call("gw_project_backward", ctx.input, out)
+        camera = torch.tensor(list(out.camera), dtype=torch.float32)
+        pose = (camera[:9].reshape(3, 3), camera[9:12], camera[12:])
+        return None, None, None, *gradients, v_sh, v_colors, *pose
+
+
+class _Blend(torch.autograd.Function):
+    """A loaded frame to pictures. The gradients of a pinhole frame go on to `_Project` inside the frame."""
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,
+        frame: kernels.Frame,
+        size: tuple[int, int],
+        screen: Tensor,
+        index: int,
+        request: RenderRequest,
+        save: bool,
+        means2d: Tensor,
+        features: Tensor | None,
+        background: Tensor | None,
+        *projected: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        features = None if features is None else features.detach().contiguous()
+        frame.call("gw_sort")
+        frame.call("gw_bin", int(save or features is not None or "ids" in request.outputs))
+        rgb, alpha = torch.empty(*size, 3), torch.empty(*size)
+        depth = torch.empty(*size) if "depth" in request.outputs else None
+        mask = None if request.mask is None else request.mask[index].contiguous().view(torch.uint8)
+        color = None if background is None else background.detach().float().contiguous()
+        frame.call("gw_blend", color, mask, rgb, alpha, depth)
+        extra = None
+        if features is not None:
+            extra = torch.empty(*size, features.shape[1])
+            frame.call("gw_blend_features", features, features.shape[1], extra)
+        ctx.frame, ctx.screen, ctx.index, ctx.absolute = frame, screen, index, "absgrad" in request.outputs
+        ctx.masked_alpha = None if mask is None else mask.view(torch.bool)
+        ctx.projected = projected[0] is not None
+        ctx.save_for_backward(features, alpha, means2d)
+        return rgb, alpha, depth, extra
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *v_pictures: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        frame = ctx.frame
+        v_rgb, v_alpha, v_depth, v_extra = (None if v is None else v.contiguous() for v in v_pictures)
+        features, alpha, means2d = ctx.saved_tensors
+        frame.call("gw_blend_backward", v_rgb, v_alpha, v_depth, int(ctx.absolute))
+        v_features = None
+        if v_extra is not None:
+            v_features = torch.zeros_like(features)
+            frame.call("gw_blend_features_backward", features, features.shape[1], v_extra, int(ctx.absolute), v_features)
+        v_means2d = torch.empty_like(means2d)
+        absolute = torch.empty_like(means2d) if ctx.absolute else None
+        frame.call("gw_screen_gradients", v_means2d, absolute)
+        frame.has_moments = True
+        if absolute is not None:
+            if not hasattr(ctx.screen, "absgrad"):
+                ctx.screen.absgrad = torch.zeros_like(ctx.screen)
+            ctx.screen.absgrad[ctx.index] = absolute
+        v_background = None
+        if ctx.needs_input_grad[8] and v_rgb is not None:
+            through = (1 - alpha)[..., None]
+            v_background = (through * v_rgb).sum((0, 1))
+        projected = _projected_gradients(frame, len(means2d)) if ctx.projected else (None,) * 4
+        return None, None, None, None, None, None, v_means2d, v_features, v_background, *projected
+
+
+def _projected_gradients(frame: kernels.Frame, n: int) -> tuple[Tensor, ...]:
+    v_conics, v_depths, v_opacities, v_colors = (torch.zeros(n, *s) for s in ((3,), (), (), (3,)))
+    frame.call("gw_projected_gradients", v_conics, v_opacities, v_colors, v_depths)
+    return v_conics, v_depths, v_opacities, v_colors

@@ -1,0 +1,153 @@
+// A Frame holds everything one camera's rendering needs between its stages; frames are reused, so nothing is allocated
+// once the largest scene has been seen.
+#pragma once
+
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "pool.h"
+#include "simd.h"
+
+constexpr int TILE = 16;       // pixels a side
+constexpr int BLOCK = 4;       // pixels a side; 4x4 pixels are the 16 lanes of a vector
+constexpr int BLOCKS = 16;     // blocks of a tile
+constexpr int CHUNK = 256;     // Gaussians of a tile held in the L1 cache at a time
+constexpr int GROUP = 2048;    // Gaussians a projection task handles
+constexpr float LOG2E = 1.44269504089f;
+constexpr float LOG2_MIN_ALPHA = -7.99435344f;  // log2(1 / 255)
+constexpr float MIN_TRANSMITTANCE = 1e-4f;
+
+// Uninitialised memory that keeps its largest size.
+template <class T>
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { std::free(raw_); }
+  // Room for `count` items; what was in the buffer is lost when it has to grow.
+  T* need(size_t count) {
+    if (count > capacity_) {
+      std::free(raw_);
+      capacity_ = count + count / 8;
+      raw_ = std::malloc(capacity_ * sizeof(T) + 64);
+      if (!raw_) {
+        capacity_ = 0;
+        throw std::bad_alloc();
+      }
+      data_ = (T*)(((uintptr_t)raw_ + 63) & ~(uintptr_t)63);
+    }
+    used_ = count;
+    return data_;
+  }
+  T* data() const { return data_; }
+  T& operator[](size_t i) const { return data_[i]; }
+  size_t used_bytes() const { return used_ * sizeof(T); }
+
+ private:
+  void* raw_ = nullptr;
+  T* data_ = nullptr;
+  size_t capacity_ = 0, used_ = 0;
+};
+
+// What the raster stages read of a visible Gaussian: one cache line.
+//
+// The exponent of its opacity at an offset (dx, dy) from its mean is log2_opacity - u^2 - v^2 with
+// u = l11 dx + l12 dy and v = l22 dy: the Cholesky factor of the inverse covariance, so that it can never turn positive.
+struct alignas(64) Row {
+  float mean_x, mean_y;
+  float l11, l12, l22;
+  float log2_opacity;
+  float channel[4];          // red, green, blue, z
+  float radius_x, radius_y;  // [px]
+  int32_t gaussian;          // row in the caller's tensors
+  float opacity;             // after the antialiasing factor
+  float compensation;        // that factor
+  uint32_t clamped;          // bits 0-2: the colour channel was negative and became 0
+};
+static_assert(sizeof(Row) == 64, "a row is one cache line");
+
+// Sums over the pixels of one Gaussian, g being the gradient of the loss with respect to log(alpha).
+enum Moment { G, GX, GY, GXX, GXY, GYY, RED, GREEN, BLUE, DEPTH, ABS_X, ABS_Y, MOMENTS };
+
+struct TileRect {
+  int32_t x0, y0, x1, y1;
+  int64_t count() const { return (int64_t)(x1 - x0) * (y1 - y0); }
+};
+
+// The contributors of the sixteen blocks of one chunk: entries are chunk-local index | lane mask << 16.
+struct Segment {
+  uint32_t* entries;
+  uint16_t count[BLOCKS];
+};
+
+// Memory for contributors, one slab list per thread slot; slabs are kept from rendering to rendering.
+class Slabs {
+ public:
+  static constexpr size_t SIZE = 1 << 18;
+  void reset() { slab_ = 0, used_ = 0; }
+  uint32_t* room(size_t count) {
+    if (!slabs_.empty() && used_ + count > SIZE) ++slab_, used_ = 0;
+    if (slab_ >= slabs_.size()) slabs_.emplace_back(new uint32_t[SIZE]);
+    return slabs_[slab_].get() + used_;
+  }
+  void take(size_t count) { used_ += count; }
+  size_t used_bytes() const { return (slab_ * SIZE + used_) * 4; }
+
+ private:
+  std::vector<std::unique_ptr<uint32_t[]>> slabs_;
+  size_t slab_ = 0, used_ = 0;
+};
+
+struct Frame {
+  int32_t width = 0, height = 0, tiles_x = 0, tiles_y = 0;
+  int64_t n = 0, visible = 0, intersections = 0;
+  float max_alpha = 0.999f;
+  float background[3] = {0, 0, 0};
+  bool saved = false;
+
+  Buffer<Row> rows;                 // by slot: GROUP slots a projection task, only the first few of each used
+  Buffer<int32_t> group_visible;    // visible Gaussians of each projection task
+  Buffer<uint32_t> keys, keys_swap; // z-depth as sortable integer
+  Buffer<uint32_t> order, order_swap;  // slots of visible Gaussians by depth
+  Buffer<uint32_t> histogram;
+  Buffer<int64_t> first;            // by rank: where its intersections begin in `where`
+  Buffer<uint32_t> where;           // by emission: the place of the intersection in `list`
+  Buffer<uint32_t> list;            // by tile, then depth: slots
+  Buffer<int64_t> tile_first;       // [tiles + 1]
+  Buffer<int64_t> tile_counts;
+  Buffer<Segment> segments;
+  Buffer<int64_t> tile_segment;     // [tiles + 1]: first segment of each tile
+  Buffer<int32_t> tile_done;        // segments that were reached before the tile was opaque
+  std::vector<Slabs> slabs;         // by thread of the pool
+  Buffer<float> final_transmittance;  // by tile, block, lane
+  Buffer<float> moments;            // [visible][16], by rank
+  Buffer<float> partial;            // [intersections of a band][MOMENTS]
+  Buffer<double> camera_sums;
+  std::atomic<int64_t> bad_row{-1};
+
+  size_t tiles() const { return (size_t)tiles_x * tiles_y; }
+
+  TileRect rect(const Row& r) const {
+    auto clip = [](float value, int32_t high) { return value <= 0 ? 0 : value >= (float)high ? high : (int32_t)value; };
+    const float s = 1.0f / TILE;
+    return {clip(std::floor((r.mean_x - r.radius_x) * s), tiles_x), clip(std::floor((r.mean_y - r.radius_y) * s), tiles_y),
+            clip(std::ceil((r.mean_x + r.radius_x) * s), tiles_x), clip(std::ceil((r.mean_y + r.radius_y) * s), tiles_y)};
+  }
+
+  size_t workspace_bytes() const {
+    size_t total = (size_t)visible * sizeof(Row) + 2 * (keys.used_bytes() + order.used_bytes());
+    total += first.used_bytes() + where.used_bytes() + list.used_bytes() + tile_first.used_bytes();
+    total += segments.used_bytes() + moments.used_bytes() + partial.used_bytes();
+    for (const auto& s : slabs) total += s.used_bytes();
+    return total;
+  }
+};
+
+// Remember the lowest row that a rasterizer must refuse.
+static inline void report_bad(Frame& frame, int64_t row) {
+  int64_t known = frame.bad_row.load();
+  while ((known < 0 || row < known) && !frame.bad_row.compare_exchange_weak(known, row)) {
+  }
+}

@@ -1,0 +1,112 @@
+// A pool of threads that run numbered tasks; which thread runs a task never changes what the task computes.
+//
+// std::thread rather than OpenMP: one code for GCC, Clang, Apple's Clang and MSVC.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#if !defined(_WIN32)
+#include <unistd.h>
+#endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#endif
+
+class Pool {
+ public:
+  // Never destroyed: at exit the operating system ends the threads, whatever they wait for.
+  static Pool& instance() {
+    static std::mutex guard;
+    static Pool* pool = nullptr;
+    std::lock_guard<std::mutex> lock(guard);
+    // After a fork only the calling thread exists; the parent's pool is abandoned, not joined.
+    if (!pool || pool->owner_ != process()) pool = new Pool();
+    return *pool;
+  }
+
+  int threads() const { return threads_; }
+
+  void set_threads(int count) {
+    std::lock_guard<std::mutex> lock(region_);
+    threads_ = count < 1 ? 1 : count;
+  }
+
+  // Run task(0, worker) ... task(count - 1, worker), each once, and return when all are done; `worker` is below
+  // threads() and lets a task find memory that no other thread touches.
+  template <class Task>
+  void run(int64_t count, const Task& task) {
+    if (count <= 0) return;
+    std::lock_guard<std::mutex> lock(region_);
+    if (threads_ == 1 || count == 1) {
+      for (int64_t i = 0; i < count; ++i) task(i, 0);
+      return;
+    }
+    while ((int)workers_.size() < threads_ - 1) workers_.emplace_back([this, id = (int)workers_.size()] { serve(id); });
+    next_.store(0);
+    auto drain = [this, count, &task](int worker) {
+      for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count;) task(i, worker);
+    };
+    int helpers = threads_ - 1;
+    busy_.store(helpers);
+    {
+      std::lock_guard<std::mutex> wake(mutex_);
+      work_ = drain;
+      invited_ = helpers;
+      epoch_.fetch_add(1);
+    }
+    wake_.notify_all();
+    drain(0);
+    while (busy_.load(std::memory_order_acquire) > 0) pause();
+  }
+
+ private:
+  static long process() {
+#if defined(_WIN32)
+    return 0;
+#else
+    return (long)getpid();
+#endif
+  }
+
+  static void pause() {
+#if defined(__x86_64__) || defined(_M_X64)
+    _mm_pause();
+#else
+    std::this_thread::yield();
+#endif
+  }
+
+  void serve(int id) {
+    uint64_t seen = 0;
+    while (true) {
+      // A rendering is a dozen regions microseconds apart: look for the next one a while before sleeping.
+      for (int spin = 0; spin < 4000 && epoch_.load(std::memory_order_acquire) == seen; ++spin) pause();
+      std::function<void(int)>* work = nullptr;
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        wake_.wait(lock, [&] { return epoch_.load() != seen; });
+        seen = epoch_.load();
+        if (id < invited_) work = &work_;
+      }
+      if (!work) continue;
+      (*work)(id + 1);
+      busy_.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  long owner_ = process();
+  int threads_ = 1;
+  std::vector<std::thread> workers_;
+  std::mutex region_, mutex_;
+  std::condition_variable wake_;
+  std::function<void(int)> work_;
+  int invited_ = 0;
+  std::atomic<int64_t> next_{0};
+  std::atomic<int> busy_{0};
+  std::atomic<uint64_t> epoch_{0};
+};

@@ -1,0 +1,116 @@
+// From projected rows to one list per 16x16 tile, nearest first: a radix sort by depth, then a stable counting sort.
+#pragma once
+
+#include <algorithm>
+
+#include "frame.h"
+
+// Stable least-significant-digit radix sort of (key, value) pairs: three passes of 11 bits. Ranges of the input are
+// counted and scattered side by side; the result of a stable sort does not depend on how many ranges there are.
+static void sort_pairs(Frame& f, int64_t count) {
+  constexpr int BITS = 11, BUCKETS = 1 << BITS;
+  int64_t ranges = std::min<int64_t>(Pool::instance().threads(), count / 4096 + 1);
+  int64_t step = (count + ranges - 1) / ranges;
+  uint32_t* histogram = f.histogram.need((size_t)ranges * BUCKETS);
+  uint32_t *key = f.keys.data(), *value = f.order.data(), *key_to = f.keys_swap.need(f.n), *value_to = f.order_swap.need(f.n);
+  for (int shift = 0; shift < 33; shift += BITS) {
+    auto digit = [shift](uint32_t k) { return (k >> shift) & (BUCKETS - 1); };
+    Pool::instance().run(ranges, [&](int64_t range, int) {
+      uint32_t* h = histogram + range * BUCKETS;
+      memset(h, 0, BUCKETS * sizeof(uint32_t));
+      for (int64_t i = range * step, end = std::min(count, i + step); i < end; ++i) ++h[digit(key[i])];
+    });
+    uint32_t total = 0;
+    for (int b = 0; b < BUCKETS; ++b)
+      for (int64_t range = 0; range < ranges; ++range) {
+        uint32_t c = histogram[range * BUCKETS + b];
+        histogram[range * BUCKETS + b] = total;
+        total += c;
+      }
+    Pool::instance().run(ranges, [&](int64_t range, int) {
+      uint32_t* h = histogram + range * BUCKETS;
+      for (int64_t i = range * step, end = std::min(count, i + step); i < end; ++i) {
+        uint32_t to = h[digit(key[i])]++;
+        key_to[to] = key[i];
+        value_to[to] = value[i];
+      }
+    });
+    std::swap(key, key_to);
+    std::swap(value, value_to);
+  }
+  // Three passes end in the swap buffers: exchange the roles for whoever reads f.order.
+  memcpy(f.order.data(), value, (size_t)count * sizeof(uint32_t));
+}
+
+// Slots of all visible Gaussians in f.order, nearest first; equal depths keep the order of the input.
+static void sort_by_depth(Frame& f) {
+  int64_t groups = (f.n + GROUP - 1) / GROUP;
+  f.visible = 0;
+  uint32_t* keys = f.keys.need(f.n);
+  uint32_t* order = f.order.need(f.n);
+  for (int64_t g = 0; g < groups; ++g)
+    for (int32_t i = 0; i < f.group_visible[g]; ++i) {
+      uint32_t slot = (uint32_t)(g * GROUP + i), bits;
+      memcpy(&bits, &f.rows[slot].channel[3], 4);
+      // Floats compare like integers once negative ones are flipped.
+      keys[f.visible] = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+      order[f.visible++] = slot;
+    }
+  sort_pairs(f, f.visible);
+}
+
+// Lists of slots by tile, nearest first; `where` also remembers each intersection's place, by Gaussian. False when there are
+// more intersections than a 32-bit place can name.
+static bool bin_into_tiles(Frame& f) {
+  int64_t tiles = (int64_t)f.tiles();
+  int64_t ranges = std::min<int64_t>(Pool::instance().threads(), f.visible / 1024 + 1);
+  int64_t step = (f.visible + ranges - 1) / ranges;
+  int64_t* counts = f.tile_counts.need((size_t)(ranges * tiles));
+  int64_t* first = f.first.need((size_t)f.visible + 1);
+  Pool::instance().run(ranges, [&](int64_t range, int) {
+    int64_t* mine = counts + range * tiles;
+    memset(mine, 0, (size_t)tiles * sizeof(int64_t));
+    for (int64_t i = range * step, end = std::min(f.visible, i + step); i < end; ++i) {
+      TileRect r = f.rect(f.rows[f.order[i]]);
+      first[i] = r.count();
+      for (int32_t y = r.y0; y < r.y1; ++y)
+        for (int32_t x = r.x0; x < r.x1; ++x) ++mine[(int64_t)y * f.tiles_x + x];
+    }
+  });
+  int64_t total = 0;
+  int64_t* tile_first = f.tile_first.need((size_t)tiles + 1);
+  for (int64_t t = 0; t < tiles; ++t) {
+    tile_first[t] = total;
+    for (int64_t range = 0; range < ranges; ++range) {
+      int64_t c = counts[range * tiles + t];
+      counts[range * tiles + t] = total;
+      total += c;
+    }
+  }
+  tile_first[tiles] = f.intersections = total;
+  if (total > (int64_t)UINT32_MAX) return false;
+  int64_t running = 0;
+  for (int64_t i = 0; i < f.visible; ++i) {
+    int64_t c = first[i];
+    first[i] = running;
+    running += c;
+  }
+  first[f.visible] = running;
+  uint32_t* list = f.list.need((size_t)total);
+  uint32_t* where = f.saved ? f.where.need((size_t)total) : nullptr;
+  Pool::instance().run(ranges, [&](int64_t range, int) {
+    int64_t* cursor = counts + range * tiles;
+    for (int64_t i = range * step, end = std::min(f.visible, i + step); i < end; ++i) {
+      uint32_t slot = f.order[i];
+      TileRect r = f.rect(f.rows[slot]);
+      int64_t emitted = first[i];
+      for (int32_t y = r.y0; y < r.y1; ++y)
+        for (int32_t x = r.x0; x < r.x1; ++x) {
+          int64_t to = cursor[(int64_t)y * f.tiles_x + x]++;
+          list[to] = slot;
+          if (where) where[emitted++] = (uint32_t)to;
+        }
+    }
+  });
+  return true;
+}
