@@ -15,6 +15,9 @@ from ..sh import coefficient_count, evaluate_sh
 from . import kernels
 from .contract import MAX_LOG_SCALE, Rendering, RenderRequest, RenderSettings, check_finite, facing_normals
 
+#: [px] so that tile coordinates fit 16 bits in the kernels.
+MAX_SIDE = 1 << 20
+
 log = logging.getLogger(__name__)
 
 
@@ -40,6 +43,9 @@ def rasterize(gaussians: Gaussians, cameras: list[Camera], request: RenderReques
     if gaussians.means.dtype != torch.float32 or gaussians.device.type != "cpu":
         got = f"{gaussians.means.dtype} on {gaussians.device}"
         raise ValueError(f"Gaussians: the CPU kernels expect float32 on cpu, got {got}; use backend='reference'")
+    width, height = cameras[0].width, cameras[0].height
+    if max(width, height) > MAX_SIDE:
+        raise ValueError(f"expected pictures of at most {MAX_SIDE} px a side, got {width}x{height}; render crops")
     projections = [_project(gaussians, camera, request) for camera in cameras]
     means2d = torch.stack([p.means2d for p in projections])
     if means2d.requires_grad:
@@ -200,7 +206,6 @@ class _Blend(torch.autograd.Function):
             extra = torch.empty(*size, features.shape[1])
             frame.call("gw_blend_features", features, features.shape[1], extra)
         ctx.frame, ctx.screen, ctx.index, ctx.absolute = frame, screen, index, "absgrad" in request.outputs
-        ctx.masked_alpha = None if mask is None else mask.view(torch.bool)
         ctx.projected = projected[0] is not None
         ctx.save_for_backward(features, alpha, means2d)
         return rgb, alpha, depth, extra
@@ -211,11 +216,11 @@ class _Blend(torch.autograd.Function):
         frame = ctx.frame
         v_rgb, v_alpha, v_depth, v_extra = (None if v is None else v.contiguous() for v in v_pictures)
         features, alpha, means2d = ctx.saved_tensors
-        frame.call("gw_blend_backward", v_rgb, v_alpha, v_depth, int(ctx.absolute))
-        v_features = None
-        if v_extra is not None:
-            v_features = torch.zeros_like(features)
-            frame.call("gw_blend_features_backward", features, features.shape[1], v_extra, int(ctx.absolute), v_features)
+        v_features = None if v_extra is None else torch.zeros_like(features)
+        width = 0 if features is None else features.shape[1]
+        frame.call(
+            "gw_blend_backward", v_rgb, v_alpha, v_depth, int(ctx.absolute), features, v_extra, width, v_features
+        )
         v_means2d = torch.empty_like(means2d)
         absolute = torch.empty_like(means2d) if ctx.absolute else None
         frame.call("gw_screen_gradients", v_means2d, absolute)

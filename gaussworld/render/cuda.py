@@ -30,7 +30,7 @@ _PIXELS_PER_PASS = 1 << 18
 
 @dataclass(frozen=True, eq=False)
 class Splats:
-    """n splats in each of c pictures, as they go from stage to stage; dropped rows may hold anything."""
+    """n splats in each of c pictures, as they go from stage to stage; zero radii mark dropped rows."""
 
     means2d: Float[Tensor, "c n 2"]
     conics: Float[Tensor, "c n 3"]
@@ -104,7 +104,13 @@ def load_gsplat(device: torch.device) -> ModuleType:
 
 def available() -> bool:
     """Whether gsplat can draw here; the first call may build its kernels, which takes minutes."""
-    return not isinstance(_probe(), str)
+    return missing() is None
+
+
+def missing() -> str | None:
+    """What keeps gsplat from drawing here, in words; None when nothing does."""
+    found = _probe()
+    return found if isinstance(found, str) else None
 
 
 @cache
@@ -176,11 +182,13 @@ def project_splats(
         calc_compensations=settings.antialiased,
         opacities=gaussians.opacities,
     )
+    # gsplat leaves dropped rows unset: what is there must reach neither the caller nor a product with zero.
+    shown = (radii > 0).all(dim=-1)
     opacities = gaussians.opacities.expand(len(cameras), -1)
     if settings.antialiased:
-        # Dropped rows hold no factor: without the `where`, theirs could be NaN times a zero gradient.
-        opacities = opacities * torch.where((radii > 0).all(dim=-1), compensations, 0)
-    return Splats(means2d, conics, depths, opacities, radii)
+        opacities = opacities * torch.where(shown, compensations, 0)
+    means2d, conics = torch.where(shown[..., None], means2d, 0), torch.where(shown[..., None], conics, 0)
+    return Splats(means2d, conics, torch.where(shown, depths, 0), opacities, radii)
 
 
 def list_tiles(gsplat: ModuleType, splats: Splats, width: int, height: int) -> Tiles:

@@ -15,7 +15,7 @@ C1, C2 = 0.01**2, 0.03**2
 
 
 def photometric_loss(
-    image: Float[Tensor, "h w 3"], target: Float[Tensor, "h w 3"], lambda_dssim: float = 0.2
+    image: Float[Tensor, "h w 3"], target: Float[Tensor, "_ _ 3"], lambda_dssim: float = 0.2
 ) -> Float[Tensor, ""]:
     """(1 - lambda) L1 + lambda (1 - SSIM) (Kerbl et al. 2023, eq. 7); gradients go to `image` only.
 

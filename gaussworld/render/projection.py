@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..camera import Camera
@@ -48,8 +48,8 @@ class Moments:
     """[px^4] of the covariances; given separately because xx yy - xy xy cancels badly for needles."""
     depths: Float[Tensor, " m"]
     """[m] z in the camera frame."""
-    valid: Tensor
-    """Boolean [m]: False where the camera model does not hold."""
+    valid: Bool[Tensor, " m"]
+    """False where the camera model does not hold."""
 
 
 def project_pinhole(gaussians: Gaussians, camera: Camera, settings: RenderSettings) -> Projected:

@@ -12,8 +12,8 @@ from ..pose import rotation_from_quats, transform_points
 from .contract import RenderSettings
 from .projection import Moments, Projected, clamp, project_with
 
-#: Spread of the sigma points and prior knowledge of the distribution, gsplat 1.5's choice (kappa is 0).
-ALPHA, BETA = 0.1, 2.0
+#: Spread of the sigma points (alpha of the unscented transform, gsplat 1.5's choice; kappa is 0).
+ALPHA = 0.1
 #: Sigma points lie this many standard deviations from the centre: sqrt(alpha^2 (3 + kappa)).
 SPREAD = math.sqrt(3 * ALPHA * ALPHA)
 #: How far outside the picture, in parts of its size, covariances are taken where they are (EWA's margin).
@@ -37,10 +37,11 @@ def project_unscented(gaussians: Gaussians, camera: Camera, settings: RenderSett
 def unscented_moments(gaussians: Gaussians, camera: Camera, near: float) -> Moments:
     """Mean and covariance on the image plane from the images of seven sigma points per Gaussian.
 
-    With d_i the images relative to that of the centre and w = 1 / (6 alpha^2), the usual sums (Gustafsson and
-    Hendeby 2012, eq. 12) become mean = p_0 + m, m = sum w d_i, and covariance = sum w d_i d_i^T
-    + (beta - alpha^2) m m^T, which cannot lose its sign. Runs in double precision: differences of nearby
-    pixels are divided by alpha^2.
+    The covariance is sum w d_i d_i^T with d_i the images relative to that of the centre, w = 1 / (6 alpha^2)
+    (Gustafsson and Hendeby 2012, eq. 12). The mean is the image of the centre, not the mean of the images:
+    so a lens without distortion draws what the EWA projection draws, also for large Gaussians, and a scene
+    fitted to distorted pictures looks the same through a pinhole. They differ to second order in the size.
+    Runs in double precision: differences of nearby pixels are divided by alpha^2.
     """
     double = gaussians.means.double()
     camera_from_world, K = camera.camera_from_world.to(double), camera.K.to(double)
@@ -55,15 +56,12 @@ def unscented_moments(gaussians: Gaussians, camera: Camera, near: float) -> Mome
 
     images = pixels(points)
     offsets = images[:, 1:] - images[:, :1]
-    weight = 1 / (2 * SPREAD * SPREAD)
-    shift = weight * offsets.sum(dim=1)
-    covariance = weight * offsets.transpose(-1, -2) @ offsets
-    covariance = covariance + (BETA - ALPHA**2) * shift[:, :, None] * shift[:, None]
+    covariance = offsets.transpose(-1, -2) @ offsets / (2 * SPREAD * SPREAD)
     xx, xy, yy = covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 1, 1]
     determinants = (xx * yy - xy * xy).clamp(min=0)
     inside = camera_holds(camera, points) & (points[..., 2] >= near)
     valid = camera_holds(camera, center) & inside.all(dim=1)
-    means2d, covariances = pixels(center) + shift, torch.stack([xx, xy, yy], dim=-1)
+    means2d, covariances = pixels(center), torch.stack([xx, xy, yy], dim=-1)
     dtype = gaussians.means.dtype
     return Moments(
         means2d.to(dtype), covariances.to(dtype), determinants.to(dtype), center[:, 2].to(dtype), valid

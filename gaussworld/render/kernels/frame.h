@@ -14,6 +14,7 @@ constexpr int BLOCK = 4;       // pixels a side; 4x4 pixels are the 16 lanes of 
 constexpr int BLOCKS = 16;     // blocks of a tile
 constexpr int CHUNK = 256;     // Gaussians of a tile held in the L1 cache at a time
 constexpr int GROUP = 2048;    // Gaussians a projection task handles
+constexpr int PREFETCH = 24;    // entries to look ahead in lists that point to scattered memory
 constexpr float LOG2E = 1.44269504089f;
 constexpr float LOG2_MIN_ALPHA = -7.99435344f;  // log2(1 / 255)
 constexpr float MIN_TRANSMITTANCE = 1e-4f;
@@ -71,9 +72,12 @@ static_assert(sizeof(Row) == 64, "a row is one cache line");
 // Sums over the pixels of one Gaussian, g being the gradient of the loss with respect to log(alpha).
 enum Moment { G, GX, GY, GXX, GXY, GYY, RED, GREEN, BLUE, DEPTH, ABS_X, ABS_Y, MOMENTS };
 
+constexpr int MAX_SIDE = 1 << 20;  // [px] so that tile coordinates fit 16 bits
+
+// The tiles that a Gaussian's extent touches; x1 and y1 are exclusive.
 struct TileRect {
-  int32_t x0, y0, x1, y1;
-  int64_t count() const { return (int64_t)(x1 - x0) * (y1 - y0); }
+  uint16_t x0, y0, x1, y1;
+  uint32_t count() const { return (uint32_t)(x1 - x0) * (uint32_t)(y1 - y0); }
 };
 
 // The contributors of the sixteen blocks of one chunk: entries are chunk-local index | lane mask << 16.
@@ -112,11 +116,13 @@ struct Frame {
   Buffer<uint32_t> keys, keys_swap; // z-depth as sortable integer
   Buffer<uint32_t> order, order_swap;  // slots of visible Gaussians by depth
   Buffer<uint32_t> histogram;
-  Buffer<int64_t> first;            // by rank: where its intersections begin in `where`
-  Buffer<uint32_t> where;           // by emission: the place of the intersection in `list`
+  Buffer<TileRect> rects;           // by slot
+  Buffer<int64_t> group_first;      // intersections before each projection task's
+  Buffer<uint32_t> first;           // by slot: where its intersections begin in `where`
+  Buffer<uint32_t> where;           // by slot, then tile: the place of the intersection in `list`
   Buffer<uint32_t> list;            // by tile, then depth: slots
   Buffer<int64_t> tile_first;       // [tiles + 1]
-  Buffer<int64_t> tile_counts;
+  Buffer<uint32_t> tile_counts;
   Buffer<Segment> segments;
   Buffer<int64_t> tile_segment;     // [tiles + 1]: first segment of each tile
   Buffer<int32_t> tile_done;        // segments that were reached before the tile was opaque
@@ -129,17 +135,37 @@ struct Frame {
 
   size_t tiles() const { return (size_t)tiles_x * tiles_y; }
 
-  TileRect rect(const Row& r) const {
-    auto clip = [](float value, int32_t high) { return value <= 0 ? 0 : value >= (float)high ? high : (int32_t)value; };
-    const float s = 1.0f / TILE;
-    return {clip(std::floor((r.mean_x - r.radius_x) * s), tiles_x), clip(std::floor((r.mean_y - r.radius_y) * s), tiles_y),
-            clip(std::ceil((r.mean_x + r.radius_x) * s), tiles_x), clip(std::ceil((r.mean_y + r.radius_y) * s), tiles_y)};
+  int64_t groups() const { return (n + GROUP - 1) / GROUP; }
+
+  // Room for the rows of `count` Gaussians on a picture of the given size.
+  void begin(int64_t count, int32_t w, int32_t h, float alpha_limit) {
+    n = count, width = w, height = h, max_alpha = alpha_limit;
+    tiles_x = (w + TILE - 1) / TILE, tiles_y = (h + TILE - 1) / TILE;
+    bad_row.store(-1);
+    rows.need((size_t)groups() * GROUP);
+    rects.need((size_t)groups() * GROUP);
+    group_visible.need((size_t)groups());
+  }
+
+  // Tiles touched by sixteen Gaussians of the given centres and half extents [px].
+  void tile_rects(F16 x, F16 y, F16 radius_x, F16 radius_y, TileRect (&out)[16]) const {
+    F16 s(1.0f / TILE), zero(0.0f), wide((float)tiles_x), high((float)tiles_y);
+    float side[4][16];
+    clamp(floor((x - radius_x) * s), zero, wide).store(side[0]);
+    clamp(floor((y - radius_y) * s), zero, high).store(side[1]);
+    clamp(ceil((x + radius_x) * s), zero, wide).store(side[2]);
+    clamp(ceil((y + radius_y) * s), zero, high).store(side[3]);
+    for (int i = 0; i < 16; ++i) {
+      uint32_t low = (uint32_t)(int32_t)side[0][i] | (uint32_t)(int32_t)side[1][i] << 16;
+      uint32_t upper = (uint32_t)(int32_t)side[2][i] | (uint32_t)(int32_t)side[3][i] << 16;
+      out[i] = {(uint16_t)low, (uint16_t)(low >> 16), (uint16_t)upper, (uint16_t)(upper >> 16)};
+    }
   }
 
   size_t workspace_bytes() const {
-    size_t total = (size_t)visible * sizeof(Row) + 2 * (keys.used_bytes() + order.used_bytes());
-    total += first.used_bytes() + where.used_bytes() + list.used_bytes() + tile_first.used_bytes();
-    total += segments.used_bytes() + moments.used_bytes() + partial.used_bytes();
+    size_t total = (size_t)visible * (sizeof(Row) + sizeof(TileRect) + sizeof(uint32_t)) + 2 * (keys.used_bytes() + order.used_bytes());
+    total += where.used_bytes() + list.used_bytes() + tile_first.used_bytes();
+    total += segments.used_bytes() + partial.used_bytes();
     for (const auto& s : slabs) total += s.used_bytes();
     return total;
   }

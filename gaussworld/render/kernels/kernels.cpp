@@ -5,6 +5,7 @@
 #include "loss.h"
 #include "projected.h"
 #include "projection_backward.h"
+#include "raster_backward.h"
 #include "replay.h"
 
 #if defined(_MSC_VER)
@@ -110,34 +111,24 @@ GW_API int gw_blend(Frame* f, const float* background, const uint8_t* mask, floa
   });
 }
 
-GW_API int gw_blend_backward(Frame* f, const float* v_rgb, const float* v_alpha, const float* v_depth, int absolute) {
+// Gradients of whatever was drawn; null pointers stand for zero gradients. `features` [n, width] and `v_blended`
+// [h, w, width] belong to gw_blend_features; `v_features` [n, width] arrives filled with zeros.
+GW_API int gw_blend_backward(Frame* f, const float* v_rgb, const float* v_alpha, const float* v_depth, int absolute,
+                             const float* features, const float* v_blended, int64_t width, float* v_features) {
   return guarded([&] {
-    RasterGradient v = {{nullptr, nullptr, nullptr, v_depth}, {3, 3, 3, 1}, v_alpha, true, absolute != 0};
+    RasterGradient v = {{nullptr, nullptr, nullptr, v_depth}, {3, 3, 3, 1}, v_alpha, absolute != 0,
+                        features, v_blended, v_features, v_blended ? width : 0};
     for (int k = 0; k < 3 && v_rgb; ++k) v.channel[k] = v_rgb + k;
-    blend_backward(*f, v, ChannelSource(), false, FeatureGradient());
+    blend_backward(*f, v);
     return OK;
   });
 }
 
-// Columns [first, first + 4) of `features` [n, width], blended into `out` [h, w, width].
+// `features` [n, width] blended into `out` [h, w, width], four columns at a time.
 GW_API int gw_blend_features(Frame* f, const float* features, int64_t width, float* out) {
   return guarded([&] {
     for (int64_t first = 0; first < width; first += 4)
       blend_features(*f, {features + first, width, (int)std::min<int64_t>(4, width - first)}, out + first, width);
-    return OK;
-  });
-}
-
-// Adds to the moments of gw_blend_backward, which must have run; `v_features` [n, width] arrives filled with zeros.
-GW_API int gw_blend_features_backward(Frame* f, const float* features, int64_t width, const float* v_out, int absolute,
-                                      float* v_features) {
-  return guarded([&] {
-    for (int64_t first = 0; first < width; first += 4) {
-      int used = (int)std::min<int64_t>(4, width - first);
-      RasterGradient v = {{}, {width, width, width, width}, nullptr, false, absolute != 0};
-      for (int k = 0; k < used; ++k) v.channel[k] = v_out + first + k;
-      blend_backward(*f, v, {features + first, width, used}, true, {v_features + first, width, used});
-    }
     return OK;
   });
 }
@@ -152,7 +143,7 @@ GW_API int gw_dominant_ids(Frame* f, int32_t* ids) {
 // For a backward pass that reaches the projection without having passed the picture.
 GW_API int gw_clear_moments(Frame* f) {
   return guarded([&] {
-    int64_t size = (f->n + GROUP - 1) / GROUP * GROUP * 16;
+    int64_t size = f->groups() * GROUP * 16;
     memset(f->moments.need((size_t)size), 0, (size_t)size * sizeof(float));
     return OK;
   });

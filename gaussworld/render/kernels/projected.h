@@ -13,15 +13,8 @@ struct ProjectedInput {
 };
 
 static void load_projected(Frame& f, const ProjectedInput& in) {
-  f.n = in.n;
-  f.width = in.width, f.height = in.height;
-  f.tiles_x = (in.width + TILE - 1) / TILE, f.tiles_y = (in.height + TILE - 1) / TILE;
-  f.max_alpha = in.max_alpha;
-  f.bad_row.store(-1);
-  int64_t groups = (in.n + GROUP - 1) / GROUP;
-  f.rows.need((size_t)groups * GROUP);
-  f.group_visible.need((size_t)groups);
-  Pool::instance().run(groups, [&](int64_t group, int) {
+  f.begin(in.n, in.width, in.height, in.max_alpha);
+  Pool::instance().run(f.groups(), [&](int64_t group, int) {
     int32_t used = 0;
     for (int64_t i = group * GROUP, end = std::min(in.n, i + GROUP); i < end; ++i) {
       float opacity = in.opacities[i];
@@ -38,6 +31,9 @@ static void load_projected(Frame& f, const ProjectedInput& in) {
       row.radius_x = (float)in.radii[2 * i], row.radius_y = (float)in.radii[2 * i + 1];
       row.gaussian = (int32_t)i;
       row.opacity = opacity, row.compensation = 1.0f;
+      TileRect rects[16];
+      f.tile_rects(F16(row.mean_x), F16(row.mean_y), F16(row.radius_x), F16(row.radius_y), rects);
+      f.rects[group * GROUP + used] = rects[0];
       f.rows[group * GROUP + used++] = row;
     }
     f.group_visible[group] = used;
@@ -59,13 +55,13 @@ static void projected_gradients(const Frame& f, float* v_conics, float* v_opacit
 
 // Gradients of the means on screen, dense: [n,2], zero where nothing was drawn; optionally the absolute sums too.
 static void screen_gradients(const Frame& f, float* v_means2d, float* absolute) {
-  memset(v_means2d, 0, sizeof(float) * 2 * (size_t)f.n);
-  if (absolute) memset(absolute, 0, sizeof(float) * 2 * (size_t)f.n);
-  constexpr int64_t STEP = 2048;
-  Pool::instance().run((f.visible + STEP - 1) / STEP, [&](int64_t range, int) {
-    for (int64_t k = range * STEP, end = std::min(f.visible, k + STEP); k < end; ++k) {
-      const Row& row = f.rows[f.order[k]];
-      const float *m = f.moments.data() + 16 * (size_t)f.order[k], scale = 2.0f / LOG2E;
+  Pool::instance().run(f.groups(), [&](int64_t group, int) {
+    int64_t begin = group * GROUP, size = std::min<int64_t>(GROUP, f.n - begin);
+    memset(v_means2d + 2 * begin, 0, sizeof(float) * 2 * size);
+    if (absolute) memset(absolute + 2 * begin, 0, sizeof(float) * 2 * size);
+    for (int64_t slot = begin; slot < begin + f.group_visible[group]; ++slot) {
+      const Row& row = f.rows[slot];
+      const float *m = f.moments.data() + 16 * slot, scale = 2.0f / LOG2E;
       float a = scale * row.l11 * row.l11, b = scale * row.l11 * row.l12;
       float c = scale * (row.l12 * row.l12 + row.l22 * row.l22);
       float* to = v_means2d + 2 * (int64_t)row.gaussian;

@@ -138,6 +138,36 @@ static inline M16 visible16(const ProjectionInput& in, const Splat16& s, F16& ra
   return ok & less(zero, s.v + radius_y) & less(s.v - radius_y, F16((float)in.height));
 }
 
+// Two values of sixteen Gaussians, interleaved.
+template <class T>
+static inline void write_pairs(F16 a, F16 b, int count, T* out) {
+  float first[16], second[16];
+  T pairs[32];
+  a.store(first), b.store(second);
+  for (int j = 0; j < 16; ++j) pairs[2 * j] = (T)first[j], pairs[2 * j + 1] = (T)second[j];
+  memcpy(out, pairs, 2 * sizeof(T) * count);
+}
+
+// Sixteen rows, ready to store one after another; colours follow later.
+static inline void splat_rows(const Splat16& s, F16 radius_x, F16 radius_y, F16 log2_opacity, const int32_t* row,
+                              F16 (&r)[16]) {
+  // The inverse covariance [yy, -xy; -xy, xx] / det, times log2(e)/2, as a Cholesky factor.
+  F16 half(0.5f * LOG2E), inverse = F16(1.0f) / s.det, yy_inverse = F16(1.0f) / s.yy;
+  float ids[16];
+  memcpy(ids, row, sizeof(ids));
+  r[0] = s.u, r[1] = s.v;
+  r[2] = sqrt(half * s.yy * inverse);
+  r[3] = -(r[2] * s.xy * yy_inverse);
+  r[4] = sqrt(half * yy_inverse);
+  r[5] = log2_opacity;
+  r[6] = r[7] = r[8] = F16(0.0f);
+  r[9] = s.in_camera.z;
+  r[10] = radius_x, r[11] = radius_y, r[12] = F16::load(ids);
+  r[13] = s.opacity * s.compensation;
+  r[14] = s.compensation, r[15] = F16(0.0f);
+  transpose(r);
+}
+
 static inline void project_group(Frame& frame, const ProjectionInput& in, int64_t group, float* means2d, int32_t* radii) {
   int64_t begin = group * GROUP, end = begin + GROUP < in.n ? begin + GROUP : in.n;
   int32_t used = 0;
@@ -147,42 +177,23 @@ static inline void project_group(Frame& frame, const ProjectionInput& in, int64_
     Splat16 s;
     project16(in, row, s);
     F16 radius_x, radius_y, log2_opacity;
-    uint32_t lanes = bits(visible16(in, s, radius_x, radius_y, log2_opacity));
+    M16 drawn = visible16(in, s, radius_x, radius_y, log2_opacity) & s.acceptable;
     int count = end - i < 16 ? (int)(end - i) : 16;
-    uint32_t real = (1u << count) - 1, refused = ~bits(s.acceptable) & real;
-    if (refused)
-      for (int j = 0; j < 16; ++j)
-        if (refused >> j & 1) report_bad(frame, i + j);
-    lanes &= real & ~refused;
-    float rx[16], ry[16], u[16], v[16];
-    radius_x.store(rx), radius_y.store(ry), s.u.store(u), s.v.store(v);
-    for (int j = 0; j < count; ++j) {
-      bool on = lanes >> j & 1;
-      means2d[2 * (i + j)] = on ? u[j] : 0.0f;
-      means2d[2 * (i + j) + 1] = on ? v[j] : 0.0f;
-      radii[2 * (i + j)] = on ? (int32_t)std::fmin(rx[j], 1e9f) : 0;
-      radii[2 * (i + j) + 1] = on ? (int32_t)std::fmin(ry[j], 1e9f) : 0;
-    }
+    uint32_t real = (1u << count) - 1, refused = ~bits(s.acceptable) & real, lanes = bits(drawn) & real;
+    for (int j = 0; refused >> j; ++j)
+      if (refused >> j & 1) report_bad(frame, i + j);
+    write_pairs(keep(drawn, s.u), keep(drawn, s.v), count, means2d + 2 * i);
+    F16 huge(1e9f);
+    write_pairs(keep(drawn, min(radius_x, huge)), keep(drawn, min(radius_y, huge)), count, radii + 2 * i);
     if (!lanes) continue;
-    // The inverse covariance [yy, -xy; -xy, xx] / det, times log2(e)/2, as a Cholesky factor.
-    F16 half(0.5f * LOG2E);
-    F16 r[16];
-    r[0] = s.u, r[1] = s.v;
-    r[2] = sqrt(half * s.yy / s.det);
-    r[3] = -(half * s.xy / s.det) / r[2];
-    r[4] = sqrt(half / s.yy);
-    r[5] = log2_opacity;
-    r[6] = r[7] = r[8] = F16(0.0f);
-    r[9] = s.in_camera.z;
-    r[10] = radius_x, r[11] = radius_y, r[12] = F16(0.0f);
-    r[13] = s.opacity * s.compensation;
-    r[14] = s.compensation, r[15] = F16(0.0f);
-    transpose(r);
+    TileRect rects[16];
+    frame.tile_rects(s.u, s.v, radius_x, radius_y, rects);
+    F16 rows[16];
+    splat_rows(s, radius_x, radius_y, log2_opacity, row, rows);
     for (int j = 0; j < 16; ++j) {
       if (!(lanes >> j & 1)) continue;
-      Row& out = frame.rows[begin + used++];
-      r[j].store((float*)&out);
-      out.gaussian = row[j];
+      rows[j].store((float*)&frame.rows[begin + used]);
+      frame.rects[begin + used++] = rects[j];
     }
   }
   frame.group_visible[group] = used;
@@ -195,13 +206,6 @@ static inline void project_group(Frame& frame, const ProjectionInput& in, int64_
 
 // Fill frame.rows; `means2d` [n,2] and `radii` [n,2] get zeros for Gaussians that are not drawn.
 static void project(Frame& frame, const ProjectionInput& in, float* means2d, int32_t* radii) {
-  frame.n = in.n;
-  frame.width = in.width, frame.height = in.height;
-  frame.tiles_x = (in.width + TILE - 1) / TILE, frame.tiles_y = (in.height + TILE - 1) / TILE;
-  frame.max_alpha = in.max_alpha;
-  frame.bad_row.store(-1);
-  int64_t groups = (in.n + GROUP - 1) / GROUP;
-  frame.rows.need((size_t)groups * GROUP);
-  frame.group_visible.need((size_t)groups);
-  Pool::instance().run(groups, [&](int64_t group, int) { project_group(frame, in, group, means2d, radii); });
+  frame.begin(in.n, in.width, in.height, in.max_alpha);
+  Pool::instance().run(frame.groups(), [&](int64_t group, int) { project_group(frame, in, group, means2d, radii); });
 }

@@ -160,7 +160,8 @@ static void clear_unseen(const Frame& f, const ProjectionInput& in, const Projec
 
 static void project_group_backward(const Frame& f, const ProjectionInput& in, const ProjectionGradient& v, int64_t group,
                                    double* camera) {
-  for (int k = 0; k < 15; ++k) camera[k] = 0;
+  F16 totals[15];
+  for (auto& total : totals) total = F16(0.0f);
   clear_unseen(f, in, v, group);
   int64_t begin = group * GROUP;
   int32_t used = f.group_visible[group];
@@ -201,12 +202,13 @@ static void project_group_backward(const Frame& f, const ProjectionInput& in, co
                     axpy(out.in_camera.z, s.mean, out.w2)};
     F16 sums[15] = {rows[0].x, rows[0].y, rows[0].z, rows[1].x, rows[1].y, rows[1].z, rows[2].x, rows[2].y, rows[2].z,
                     out.in_camera.x, out.in_camera.y, out.in_camera.z, -v_direction.x, -v_direction.y, -v_direction.z};
-    for (int k = 0; k < 15; ++k) camera[k] += sum(sums[k]);
+    for (int k = 0; k < 15; ++k) totals[k] += sums[k];
   }
+  for (int k = 0; k < 15; ++k) camera[k] = sum(totals[k]);
 }
 
 static void project_backward(Frame& f, const ProjectionInput& in, ProjectionGradient& v) {
-  int64_t groups = (in.n + GROUP - 1) / GROUP;
+  int64_t groups = f.groups();
   double* partial = f.camera_sums.need((size_t)groups * 15);
   Pool::instance().run(groups, [&](int64_t group, int) { project_group_backward(f, in, v, group, partial + 15 * group); });
   for (int k = 0; k < 15; ++k) {

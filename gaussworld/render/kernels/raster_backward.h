@@ -10,22 +10,25 @@ struct RasterGradient {
   const float* channel[4];  // gradients with respect to the four channels; null is zero
   int64_t stride[4];
   const float* alpha;       // [h,w] or null
-  bool over_background;     // channels 0-2 were laid over frame.background
   bool absolute;            // also sum |gradient| of the means per pixel (Ye et al. 2024)
+  const float* features;    // [n, width] extra channels, or null
+  const float* v_blended;   // [h, w, width] gradients with respect to the blended features
+  float* v_features;        // [n, width] out, arrives filled with zeros
+  int64_t width;            // 0 without features
 };
 
-// Where the four channels of the Gaussians come from: their rows, or columns of a feature tensor.
-struct ChannelSource {
-  const float* features = nullptr;  // [n, stride]
-  int64_t stride = 0;
-  int used = 4;
+// A tile's extra channels: values by channel and chunk-local index, pixel gradients by block, channel and lane.
+struct TileFeatures {
+  std::vector<float> value, gradient;
+  int64_t width = 0;
+  float* values(int64_t k) { return value.data() + k * (CHUNK + 16); }
+  float* gradients(int block, int64_t k) { return gradient.data() + (block * width + k) * 16; }
 };
 
-static inline void load_channels(const Frame& f, const uint32_t* list, Chunk& c, const ChannelSource& source) {
-  if (!source.features) return;
-  for (int i = 0; i < c.count; ++i) {
-    const float* from = source.features + (int64_t)f.rows[list[i]].gaussian * source.stride;
-    for (int k = 0; k < 4; ++k) c.channel[k][i] = k < source.used ? from[k] : 0.0f;
+static inline void load_features(const Frame& f, const uint32_t* list, int count, const float* features, TileFeatures& t) {
+  for (int i = 0; i < count; ++i) {
+    const float* from = features + (int64_t)f.rows[list[i]].gaussian * t.width;
+    for (int64_t k = 0; k < t.width; ++k) t.values(k)[i] = from[k];
   }
 }
 
@@ -65,9 +68,19 @@ static inline void absolute_moments(const Contributors& c, const F16 (&g)[16], F
   }
 }
 
-// Turn sixteen contributors' pixel gradients into sums per contributor and add them to their rows.
+// Sum over pixels of weight times a channel's gradient, contributor by lane.
+static inline F16 channel_sum(const F16 (&weight)[16], const float* v) {
+  F16 even(0.0f), odd(0.0f);
+  for (int p = 0; p < 16; p += 2) {
+    even = fma(weight[p], F16(v[p]), even);
+    odd = fma(weight[p + 1], F16(v[p + 1]), odd);
+  }
+  return even + odd;
+}
+
+// Turn sixteen contributors' pixel gradients into sums per contributor and add them to their rows: 16 floats, then features.
 static inline void add_contributors(const Contributors& c, int count, int block, const float (&v)[4][16], bool absolute,
-                                    float* rows) {
+                                    TileFeatures& features, float* rows) {
   F16 g[16], w[16];
   for (int i = 0; i < 16; ++i) g[i] = i < count ? F16::load(c.g[i]) : F16(0.0f);
   for (int i = 0; i < 16; ++i) w[i] = i < count ? F16::load(c.weight[i]) : F16(0.0f);
@@ -82,20 +95,19 @@ static inline void add_contributors(const Contributors& c, int count, int block,
   out[GXX] = fma(ox, mx + gx, mxx);
   out[GXY] = fma(ox, my, fma(oy, gx, mxy));
   out[GYY] = fma(oy, my + gy, myy);
-  for (int k = 0; k < 4; ++k) {
-    F16 even(0.0f), odd(0.0f);
-    for (int p = 0; p < 16; p += 2) {
-      even = fma(w[p], F16(v[k][p]), even);
-      odd = fma(w[p + 1], F16(v[k][p + 1]), odd);
-    }
-    out[RED + k] = even + odd;
-  }
+  for (int k = 0; k < 4; ++k) out[RED + k] = channel_sum(w, v[k]);
   out[ABS_X] = out[ABS_Y] = out[12] = out[13] = out[14] = out[15] = F16(0.0f);
   if (absolute) absolute_moments(c, g, ox, oy, out[ABS_X], out[ABS_Y]);
   transpose(out);
+  const int64_t stride = 16 + features.width;
   for (int i = 0; i < count; ++i) {
-    float* row = rows + 16 * (size_t)c.index[i];
+    float* row = rows + stride * c.index[i];
     (F16::load(row) + out[i]).store(row);
+  }
+  for (int64_t k = 0; k < features.width; ++k) {
+    float lanes[16];
+    channel_sum(w, features.gradients(block, k)).store(lanes);
+    for (int i = 0; i < count; ++i) rows[stride * c.index[i] + 16 + k] += lanes[i];
   }
 }
 
@@ -106,7 +118,7 @@ struct BlockGradient {
 
 // One block's share of a chunk: `entries` front to back.
 static inline void blend_block_backward(const Chunk& chunk, const uint32_t* entries, int count, int block, F16 max_alpha,
-                                        bool absolute, BlockGradient& s, float* rows) {
+                                        bool absolute, TileFeatures& features, BlockGradient& s, float* rows) {
   F16 px = lanes_x() + F16(block_x(block)), py = lanes_y() + F16(block_y(block)), one(1.0f);
   F16 v0 = F16::load(s.v[0]), v1 = F16::load(s.v[1]), v2 = F16::load(s.v[2]), v3 = F16::load(s.v[3]);
   F16 t = s.transmittance, behind = s.behind;
@@ -123,6 +135,8 @@ static inline void blend_block_backward(const Chunk& chunk, const uint32_t* entr
       F16 weight = alpha * t;
       F16 value = fma(v0, F16(chunk.channel[0][k]),
                       fma(v1, F16(chunk.channel[1][k]), fma(v2, F16(chunk.channel[2][k]), v3 * F16(chunk.channel[3][k]))));
+      for (int64_t j = 0; j < features.width; ++j)
+        value = fma(F16::load(features.gradients(block, j)), F16(features.values(j)[k]), value);
       F16 v_alpha = fnma(behind, inverse, t * value);
       behind = fma(weight, value, behind);
       keep(less_equal(raw, max_alpha), alpha * v_alpha).store(c.g[i]);
@@ -130,104 +144,93 @@ static inline void blend_block_backward(const Chunk& chunk, const uint32_t* entr
       c.dx[i] = chunk.dx[k], c.dy[i] = chunk.dy[k], c.index[i] = k;
       if (absolute) c.l11[i] = chunk.l11[k], c.l12[i] = chunk.l12[k], c.l22[i] = chunk.l22[k];
     }
-    add_contributors(c, some, block, s.v, absolute, rows);
+    add_contributors(c, some, block, s.v, absolute, features, rows);
   }
   s.transmittance = t, s.behind = behind;
 }
 
-static inline void begin_block(const Frame& f, int64_t tile, int b, const RasterGradient& v, BlockGradient& s) {
+static inline void begin_block(const Frame& f, int64_t tile, int b, const RasterGradient& v, TileFeatures& features,
+                               BlockGradient& s) {
   int x = (int)(tile % f.tiles_x) * TILE + b % 4 * BLOCK, y = (int)(tile / f.tiles_x) * TILE + b / 4 * BLOCK;
   F16 behind(0.0f);
   for (int k = 0; k < 4; ++k) {
     F16 value = v.channel[k] ? load_block(f, x, y, v.channel[k], v.stride[k]) : F16(0.0f);
     value.store(s.v[k]);
-    if (v.over_background && k < 3) behind = fma(value, F16(f.background[k]), behind);
+    if (k < 3) behind = fma(value, F16(f.background[k]), behind);
   }
+  for (int64_t k = 0; k < v.width; ++k) load_block(f, x, y, v.v_blended + k, v.width).store(features.gradients(b, k));
   if (v.alpha) behind = behind - load_block(f, x, y, v.alpha, 1);
   s.transmittance = F16::load(&f.final_transmittance[(tile * BLOCKS + b) * 16]);
   s.behind = behind * s.transmittance;
 }
 
-static void blend_tile_backward(const Frame& f, int64_t tile, const RasterGradient& v, const ChannelSource& source,
-                                float* partial) {
-  int64_t begin = f.tile_first[tile], end = f.tile_first[tile + 1];
-  float* rows = partial;
-  memset(rows, 0, (size_t)(end - begin) * 16 * sizeof(float));
+static void blend_tile_backward(const Frame& f, int64_t tile, const RasterGradient& v, float* rows) {
+  static thread_local TileFeatures features;
+  int64_t begin = f.tile_first[tile], end = f.tile_first[tile + 1], stride = 16 + v.width;
+  memset(rows, 0, (size_t)((end - begin) * stride) * sizeof(float));
   int done = f.tile_done[tile];
   if (!done) return;
+  features.width = v.width;
+  features.value.resize((size_t)v.width * (CHUNK + 16));
+  features.gradient.resize((size_t)v.width * BLOCKS * 16);
   Chunk chunk;
   BlockGradient blocks[BLOCKS];
   int left = (int)(tile % f.tiles_x) * TILE, top = (int)(tile / f.tiles_x) * TILE;
   for (int b = 0; b < BLOCKS; ++b)
-    if (left + b % 4 * BLOCK < f.width && top + b / 4 * BLOCK < f.height) begin_block(f, tile, b, v, blocks[b]);
+    if (left + b % 4 * BLOCK < f.width && top + b / 4 * BLOCK < f.height) begin_block(f, tile, b, v, features, blocks[b]);
   for (int k = done - 1; k >= 0; --k) {
     int64_t i = begin + (int64_t)k * CHUNK;
     const uint32_t* list = f.list.data() + i;
     load_chunk(f, list, (int)std::min<int64_t>(CHUNK, end - i), TileCenter(f, tile), chunk);
-    load_channels(f, list, chunk, source);
+    if (v.width) load_features(f, list, chunk.count, v.features, features);
     const Segment& segment = f.segments[f.tile_segment[tile] + k];
     const uint32_t* entries = segment.entries;
     for (int b = 0; b < BLOCKS; ++b) {
       if (segment.count[b])
-        blend_block_backward(chunk, entries, segment.count[b], b, F16(f.max_alpha), v.absolute, blocks[b],
-                             rows + 16 * (i - begin));
+        blend_block_backward(chunk, entries, segment.count[b], b, F16(f.max_alpha), v.absolute, features, blocks[b],
+                             rows + stride * (i - begin));
       entries += segment.count[b];
     }
   }
 }
 
-// Where the colour sums of a pass over features go: columns of a dense gradient.
-struct FeatureGradient {
-  float* data = nullptr;  // [n, stride]
-  int64_t stride = 0;
-  int used = 0;
-};
-
-static inline F16 divert_features(const Frame& f, uint32_t slot, F16 total, const FeatureGradient& to) {
-  float lanes[16];
-  total.store(lanes);
-  float* row = to.data + (int64_t)f.rows[slot].gaussian * to.stride;
-  for (int k = 0; k < to.used; ++k) row[k] += lanes[RED + k];
-  return keep(mask_from_bits(0xffffu & ~(15u << RED)), total);
-}
-
-// Sum each Gaussian's rows of a band of tiles into f.moments, which is indexed by slot.
-static void gather_moments(const Frame& f, int64_t low, int64_t high, const float* partial, bool add,
-                           const FeatureGradient& features) {
-  constexpr int64_t STEP = 1024;
-  Pool::instance().run((f.visible + STEP - 1) / STEP, [&](int64_t range, int) {
-    for (int64_t i = range * STEP, end = std::min(f.visible, i + STEP); i < end; ++i) {
-      uint32_t slot = f.order[i];
-      float* to = f.moments.data() + 16 * (size_t)slot;
-      F16 total(0.0f);
-      for (int64_t e = f.first[i]; e < f.first[i + 1]; ++e) {
-        int64_t place = f.where[e];
-        if (place >= low && place < high) total += F16::load(partial + 16 * (place - low));
+// Sum each Gaussian's rows of a band of tiles, places [low, high), into f.moments, which is indexed by slot.
+static void gather_moments(const Frame& f, int64_t low, int64_t high, const RasterGradient& v, const float* partial, bool add) {
+  const int64_t stride = 16 + v.width;
+  Pool::instance().run(f.groups(), [&](int64_t group, int) {
+    for (int64_t slot = group * GROUP; slot < group * GROUP + f.group_visible[group]; ++slot) {
+      float* to = f.moments.data() + 16 * slot;
+      float* features = v.width ? v.v_features + (int64_t)f.rows[slot].gaussian * v.width : nullptr;
+      const uint32_t *place = &f.where[f.first[slot]], *end = place + f.rects[slot].count();
+      F16 total = add ? F16::load(to) : F16(0.0f);
+      for (; place < end; ++place) {
+        // Rows lie in tile order, so each is a cache miss unless asked for early; `where` is read in order.
+        prefetch(partial + stride * ((int64_t)place[PREFETCH] - low));
+        if (*place < low || *place >= high) continue;
+        const float* row = partial + stride * (*place - low);
+        total += F16::load(row);
+        for (int64_t k = 0; k < v.width; ++k) features[k] += row[16 + k];
       }
-      if (features.data) total = divert_features(f, slot, total, features);
-      if (add) total += F16::load(to);
       total.store(to);
     }
   });
 }
 
-// Gradients of all visible Gaussians into f.moments; `add` keeps what an earlier pass over other channels left there.
-static void blend_backward(Frame& f, const RasterGradient& v, const ChannelSource& source, bool add,
-                           const FeatureGradient& features) {
-  int64_t tiles = (int64_t)f.tiles(), groups = (f.n + GROUP - 1) / GROUP;
-  f.moments.need((size_t)groups * GROUP * 16);
+// Gradients of all visible Gaussians into f.moments, and of their features.
+static void blend_backward(Frame& f, const RasterGradient& v) {
+  int64_t tiles = (int64_t)f.tiles(), stride = 16 + v.width;
+  f.moments.need((size_t)f.groups() * GROUP * 16);
   // Bands bound the memory for intersection rows; their limits must not depend on the number of threads.
   const int64_t budget = std::max<int64_t>(1 << 17, 2 * f.visible);
   for (int64_t first = 0; first < tiles;) {
     int64_t last = first + 1;
     while (last < tiles && f.tile_first[last + 1] - f.tile_first[first] <= budget) ++last;
     int64_t low = f.tile_first[first], high = f.tile_first[last];
-    float* partial = f.partial.need((size_t)(high - low) * 16);
+    float* partial = f.partial.need((size_t)((high - low) * stride));
     Pool::instance().run(last - first, [&](int64_t i, int) {
-      int64_t tile = first + i;
-      blend_tile_backward(f, tile, v, source, partial + 16 * (f.tile_first[tile] - low));
+      blend_tile_backward(f, first + i, v, partial + stride * (f.tile_first[first + i] - low));
     });
-    gather_moments(f, low, high, partial, add || first > 0, features);
+    gather_moments(f, low, high, v, partial, first > 0);
     first = last;
   }
 }

@@ -1,7 +1,22 @@
 // Further passes over the contributors that a forward pass saved: more channels, and who dominates each pixel.
 #pragma once
 
-#include "raster_backward.h"
+#include "raster.h"
+
+// Where the four channels of the Gaussians come from: their rows, or columns of a feature tensor.
+struct ChannelSource {
+  const float* features = nullptr;  // [n, stride]
+  int64_t stride = 0;
+  int used = 4;
+};
+
+static inline void load_channels(const Frame& f, const uint32_t* list, Chunk& c, const ChannelSource& source) {
+  if (!source.features) return;
+  for (int i = 0; i < c.count; ++i) {
+    const float* from = source.features + (int64_t)f.rows[list[i]].gaussian * source.stride;
+    for (int k = 0; k < 4; ++k) c.channel[k][i] = k < source.used ? from[k] : 0.0f;
+  }
+}
 
 // Visit every contributor of every pixel, front to back: visit(block state, chunk-local index, list, weight).
 template <class Visitor>

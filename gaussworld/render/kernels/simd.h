@@ -19,6 +19,7 @@
 
 static inline F16 operator-(F16 a) { return F16(0.0f) - a; }
 static inline F16& operator+=(F16& a, F16 b) { return a = a + b; }
+static inline F16 floor(F16 a) { return -ceil(-a); }
 static inline F16 abs(F16 a) { return max(a, -a); }
 static inline F16 clamp(F16 a, F16 low, F16 high) { return min(max(a, low), high); }
 
@@ -51,4 +52,13 @@ static inline F16 log2_positive(F16 a) {
                   0.4809007724f, -0.7213475374f, 1.442695035f})
     r = fma(r, x, F16(c));
   return fma(r, x, e);
+}
+
+// Ask for a cache line; any address is allowed.
+static inline void prefetch(const void* address) {
+#if defined(__GNUC__) || defined(__clang__)
+  __builtin_prefetch(address);
+#else
+  (void)address;
+#endif
 }

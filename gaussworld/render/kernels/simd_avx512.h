@@ -56,8 +56,10 @@ static inline F16 exp2_fast(F16 p) {
 
 // Exponent e and mantissa m with a = m 2^e and m in [0.75, 1.5).
 static inline void split_exponent(F16 a, F16& mantissa, F16& exponent) {
-  mantissa = _mm512_getmant_ps(a.v, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src);
-  exponent = _mm512_getexp_ps(_mm512_div_ps(a.v, mantissa.v));
+  __m512 m = _mm512_getmant_ps(a.v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src), e = _mm512_getexp_ps(a.v);
+  __mmask16 high = _mm512_cmp_ps_mask(m, _mm512_set1_ps(1.5f), _CMP_GE_OQ);
+  mantissa = _mm512_mask_mul_ps(m, high, m, _mm512_set1_ps(0.5f));
+  exponent = _mm512_mask_add_ps(e, high, e, _mm512_set1_ps(1.0f));
 }
 
 // Write `base + lane` for the lanes set in `m`, in order; up to 16 slots past `out` may be overwritten.

@@ -44,7 +44,7 @@ static void sort_pairs(Frame& f, int64_t count) {
 
 // Slots of all visible Gaussians in f.order, nearest first; equal depths keep the order of the input.
 static void sort_by_depth(Frame& f) {
-  int64_t groups = (f.n + GROUP - 1) / GROUP;
+  int64_t groups = f.groups();
   f.visible = 0;
   uint32_t* keys = f.keys.need(f.n);
   uint32_t* order = f.order.need(f.n);
@@ -59,56 +59,73 @@ static void sort_by_depth(Frame& f) {
   sort_pairs(f, f.visible);
 }
 
+// Where each Gaussian's intersections begin when they are counted slot by slot.
+static void number_intersections(Frame& f) {
+  int64_t* group_first = f.group_first.need((size_t)f.groups() + 1);
+  uint32_t* first = f.first.need((size_t)f.groups() * GROUP);
+  Pool::instance().run(f.groups(), [&](int64_t g, int) {
+    int64_t total = 0;
+    for (int64_t slot = g * GROUP; slot < g * GROUP + f.group_visible[g]; ++slot) total += f.rects[slot].count();
+    group_first[g] = total;
+  });
+  int64_t total = 0;
+  for (int64_t g = 0; g < f.groups(); ++g) {
+    int64_t c = group_first[g];
+    group_first[g] = total;
+    total += c;
+  }
+  f.intersections = total;
+  Pool::instance().run(f.groups(), [&](int64_t g, int) {
+    uint32_t running = (uint32_t)group_first[g];
+    for (int64_t slot = g * GROUP; slot < g * GROUP + f.group_visible[g]; ++slot) {
+      first[slot] = running;
+      running += f.rects[slot].count();
+    }
+  });
+}
+
 // Lists of slots by tile, nearest first; `where` also remembers each intersection's place, by Gaussian. False when there are
 // more intersections than a 32-bit place can name.
 static bool bin_into_tiles(Frame& f) {
+  number_intersections(f);
+  if (f.intersections > (int64_t)UINT32_MAX) return false;
   int64_t tiles = (int64_t)f.tiles();
   int64_t ranges = std::min<int64_t>(Pool::instance().threads(), f.visible / 1024 + 1);
   int64_t step = (f.visible + ranges - 1) / ranges;
-  int64_t* counts = f.tile_counts.need((size_t)(ranges * tiles));
-  int64_t* first = f.first.need((size_t)f.visible + 1);
+  uint32_t* counts = f.tile_counts.need((size_t)(ranges * tiles));
   Pool::instance().run(ranges, [&](int64_t range, int) {
-    int64_t* mine = counts + range * tiles;
-    memset(mine, 0, (size_t)tiles * sizeof(int64_t));
+    uint32_t* mine = counts + range * tiles;
+    memset(mine, 0, (size_t)tiles * sizeof(uint32_t));
     for (int64_t i = range * step, end = std::min(f.visible, i + step); i < end; ++i) {
-      TileRect r = f.rect(f.rows[f.order[i]]);
-      first[i] = r.count();
+      TileRect r = f.rects[f.order[i]];
       for (int32_t y = r.y0; y < r.y1; ++y)
         for (int32_t x = r.x0; x < r.x1; ++x) ++mine[(int64_t)y * f.tiles_x + x];
     }
   });
-  int64_t total = 0;
+  uint32_t total = 0;
   int64_t* tile_first = f.tile_first.need((size_t)tiles + 1);
   for (int64_t t = 0; t < tiles; ++t) {
     tile_first[t] = total;
     for (int64_t range = 0; range < ranges; ++range) {
-      int64_t c = counts[range * tiles + t];
+      uint32_t c = counts[range * tiles + t];
       counts[range * tiles + t] = total;
       total += c;
     }
   }
-  tile_first[tiles] = f.intersections = total;
-  if (total > (int64_t)UINT32_MAX) return false;
-  int64_t running = 0;
-  for (int64_t i = 0; i < f.visible; ++i) {
-    int64_t c = first[i];
-    first[i] = running;
-    running += c;
-  }
-  first[f.visible] = running;
-  uint32_t* list = f.list.need((size_t)total);
-  uint32_t* where = f.saved ? f.where.need((size_t)total) : nullptr;
+  tile_first[tiles] = f.intersections;
+  uint32_t* list = f.list.need((size_t)f.intersections);
+  uint32_t* where = f.saved ? f.where.need((size_t)f.intersections + PREFETCH) : nullptr;
+  if (where) memset(where + f.intersections, 0, PREFETCH * sizeof(uint32_t));
   Pool::instance().run(ranges, [&](int64_t range, int) {
-    int64_t* cursor = counts + range * tiles;
+    uint32_t* cursor = counts + range * tiles;
     for (int64_t i = range * step, end = std::min(f.visible, i + step); i < end; ++i) {
-      uint32_t slot = f.order[i];
-      TileRect r = f.rect(f.rows[slot]);
-      int64_t emitted = first[i];
+      uint32_t slot = f.order[i], emitted = f.first[slot];
+      TileRect r = f.rects[slot];
       for (int32_t y = r.y0; y < r.y1; ++y)
         for (int32_t x = r.x0; x < r.x1; ++x) {
-          int64_t to = cursor[(int64_t)y * f.tiles_x + x]++;
+          uint32_t to = cursor[(int64_t)y * f.tiles_x + x]++;
           list[to] = slot;
-          if (where) where[emitted++] = (uint32_t)to;
+          if (where) where[emitted++] = to;
         }
     }
   });

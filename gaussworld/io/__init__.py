@@ -1,0 +1,147 @@
+"""Files: a module per format; `load` and `save` choose by suffix, `load_capture` by what it finds."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast, runtime_checkable
+
+from ..capture import Capture
+from ..errors import CaptureError, FileFormatError
+from ..gaussians import Gaussians
+from .framing import Framing
+
+__all__ = ["FORMATS", "Framing", "load", "load_capture", "load_framing", "save", "save_cameras"]
+
+#: Suffix of a file of Gaussians -> module of this package that reads and writes it, as `GaussianFormat` says.
+FORMATS = {
+    ".ply": "ply",
+    ".splat": "splat",
+}
+
+
+@runtime_checkable
+class GaussianFormat(Protocol):
+    """What a module in `FORMATS` must offer."""
+
+    def read(self, path: Path) -> Gaussians: ...
+
+    def read_framing(self, path: Path) -> Framing: ...
+
+    def write(self, gaussians: Gaussians, path: Path, framing: Framing) -> None: ...
+
+
+def load(path: Path | str) -> Gaussians:
+    """Read Gaussians in the file's own frame and unit; `load_framing` tells which those are.
+
+    Raises:
+        FileFormatError: no such file, an unknown suffix, or a file that is malformed or of another kind.
+    """
+    path = _existing(path)
+    try:
+        return _format_of(path).read(path)
+    except OSError as error:
+        raise FileFormatError(f"{path}: expected a readable file, got: {error.strerror or error}") from error
+
+
+def load_framing(path: Path | str) -> Framing:
+    """What a file of Gaussians states about its frame, up direction and unit; None where it says nothing.
+
+    Raises:
+        FileFormatError: no such file, an unknown suffix, or a file that is malformed.
+    """
+    path = _existing(path)
+    try:
+        return _format_of(path).read_framing(path)
+    except OSError as error:
+        raise FileFormatError(f"{path}: expected a readable file, got: {error.strerror or error}") from error
+
+
+def save(
+    gaussians: Gaussians,
+    path: Path | str,
+    *,
+    frame: str | None = None,
+    up: tuple[float, float, float] | None = None,
+    metres_per_unit: float | None = None,
+) -> None:
+    """Write Gaussians that are not deleted, as they are; the file appears only when it is whole.
+
+    Args:
+        gaussians: what to write; nothing is moved or rescaled.
+        path: its suffix chooses the format.
+        frame: a name for the frame of the coordinates, written where the format has a place for it.
+        up: the direction against gravity in that frame, likewise.
+        metres_per_unit: [m] length of one unit of the coordinates, likewise.
+
+    Raises:
+        ValueError: an unknown suffix, a bad `frame`, `up` or `metres_per_unit`, or nothing to write.
+        GaussWorldError: the file system refuses.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"{path}: expected a suffix among {', '.join(FORMATS)}, got {path.suffix!r}")
+    _format_of(path).write(gaussians, path, Framing(frame, up, metres_per_unit))
+
+
+def load_capture(path: Path | str, images: Path | str | None = None) -> Capture:
+    """Read calibrated pictures: a transforms.json or a COLMAP model, or a folder that holds either.
+
+    Args:
+        path: transforms.json (nerfstudio, instant-ngp, Blender), one of a COLMAP model's files, or a folder.
+        images: where the pictures are, when they are not in one of the usual places.
+
+    Raises:
+        FileFormatError: a malformed file.
+        CaptureError: neither is there, or no picture that is listed exists.
+    """
+    from . import colmap, transforms
+
+    path, images = Path(path), None if images is None else Path(images)
+    if not path.exists():
+        raise CaptureError(
+            f"{path}: expected a transforms.json, a COLMAP model or a folder with either, got no such path"
+        )
+    if transforms.find(path):
+        return transforms.read(path, images)
+    if colmap.find(path):
+        return colmap.read(path, images)
+    raise CaptureError(
+        f"{path}: expected a transforms.json or a COLMAP model (cameras.bin or cameras.txt, or sparse/0),"
+        " got neither; pictures without cameras go to 'gaussworld recon'"
+    )
+
+
+def save_cameras(capture: Capture, path: Path | str) -> None:
+    """Write a capture's cameras and points: to a `.json` as transforms.json, to a folder as a COLMAP model.
+
+    Raises:
+        ValueError: pictures in memory only, or a lens the format cannot express.
+        GaussWorldError: the file system refuses.
+    """
+    from . import colmap, transforms
+
+    path = Path(path)
+    if path.suffix.lower() == ".json":
+        transforms.write(capture, path)
+    elif path.suffix and not path.is_dir():
+        raise ValueError(
+            f"{path}: expected a .json file (transforms.json) or a folder (COLMAP), got {path.suffix!r}"
+        )
+    else:
+        colmap.write(capture, path)
+
+
+def _existing(path: Path | str) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        got = (
+            "a folder" if path.is_dir() else "something that is no file" if path.exists() else "no such file"
+        )
+        raise FileFormatError(f"{path}: expected a file of Gaussians ({', '.join(FORMATS)}), got {got}")
+    return path
+
+
+def _format_of(path: Path) -> GaussianFormat:
+    name = FORMATS.get(path.suffix.lower())
+    if name is None:
+        raise FileFormatError(f"{path}: expected a suffix among {', '.join(FORMATS)}, got {path.suffix!r}")
+    return cast(GaussianFormat, import_module(f".{name}", __package__))

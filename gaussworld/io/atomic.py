@@ -1,0 +1,36 @@
+"""Writing a file so that readers see the old one or the whole new one, never a part."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import GaussWorldError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a hidden neighbour of `path` for writing; rename it to `path` once the block ends without error.
+
+    Missing parent folders are made.
+
+    Raises:
+        GaussWorldError: the file system refuses (no permission, no space, `path` is a folder).
+    """
+    # Not tempfile.mkstemp: that makes files which only their owner may read, and os.replace keeps the mode.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        why = error.strerror or error
+        raise GaussWorldError(f"could not write {path}: {why}; choose another place or make room") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
