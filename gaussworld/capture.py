@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -19,8 +19,8 @@ class Frame:
     """One picture and the camera that took it."""
 
     camera: Camera
-    image: Path | Float[Tensor, "h w 3"]
-    """A file on disk, or pixels in [0, 1] for captures that never touch one."""
+    image: Path | Float[Tensor, "h w 3"] | Float[Tensor, "h w 4"]
+    """A file on disk, or pixels in [0, 1] for captures that never touch one; a fourth channel is alpha."""
     mask: Path | None = None
     """White where the picture counts."""
     depth: Path | Float[Tensor, "h w"] | None = None
@@ -48,14 +48,40 @@ class Capture:
     world_from_source: Float[Tensor, "4 4"] = field(default_factory=lambda: torch.eye(4))
     """The way back to the frame the input came in."""
 
+    def __post_init__(self) -> None:
+        for name in ("points", "colors"):
+            value, wanted = getattr(self, name), (len(self.points), 3)
+            if tuple(value.shape) != wanted:
+                raise ValueError(f"Capture.{name}: expected shape {wanted}, got {tuple(value.shape)}")
+        if self.metres_per_unit is not None and not self.metres_per_unit > 0:
+            raise ValueError(
+                f"Capture.metres_per_unit: expected a positive length or None, got {self.metres_per_unit}"
+            )
+
     def __len__(self) -> int:
         return len(self.frames)
 
     def of(self, *splits: Split) -> Iterator[Frame]:
-        """The frames of the given splits, in order."""
+        """The frames of the given splits, in order.
+
+        Raises:
+            ValueError: a split is none of train, validation, test.
+        """
+        if unknown := set(splits) - set(get_args(Split)):
+            raise ValueError(
+                f"expected splits among {', '.join(get_args(Split))}, got {', '.join(sorted(unknown))}"
+            )
         return (frame for frame in self.frames if frame.split in splits)
 
     def with_holdout(self, every: int) -> "Capture":
-        """Every `every`-th frame becomes a test view (frames 0, every, 2*every, ...), the others train."""
-        frames = tuple(replace(f, split="test" if i % every == 0 else "train") for i, f in enumerate(self.frames))
+        """Every `every`-th frame becomes a test view (frames 0, every, 2*every, ...), the others train.
+
+        Raises:
+            ValueError: `every` is below 2, which would leave nothing to train on.
+        """
+        if every < 2:
+            raise ValueError(f"expected to hold out every 2nd frame or fewer, got every={every}")
+        frames = tuple(
+            replace(f, split="test" if i % every == 0 else "train") for i, f in enumerate(self.frames)
+        )
         return replace(self, frames=frames)

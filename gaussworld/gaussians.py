@@ -1,5 +1,6 @@
-"""`Gaussians`: the raw parameters of n anisotropic 3D Gaussians and everything that travels with them row by row."""
+"""`Gaussians`: the raw parameters of n anisotropic 3D Gaussians and all that travels with them row by row."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -7,10 +8,17 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from .pose import multiply_quats, normalize_quats, quats_from_rotation, rotation_from_quats, transform_points
+from .pose import (
+    check_rigid,
+    multiply_quats,
+    normalize_quats,
+    quats_from_rotation,
+    rotation_from_quats,
+    transform_points,
+)
 from .sh import coefficient_count, degree_of, rgb_from_sh0, rotate_sh, sh0_from_rgb
 
-#: Opacity logits that "fully opaque" and "fully transparent" become; float32 sigmoid is 1 - 3e-7 and 3e-7 there.
+#: Opacity logits that "fully opaque" and "fully transparent" become: a sigmoid of 1 - 3e-7 and 3e-7.
 MAX_LOGIT = 15.0
 
 
@@ -23,7 +31,7 @@ class Gaussians:
     """
 
     means: Float[Tensor, "n 3"]
-    """[m, or the source's unit while the scale is unknown] centres in the frame of the object they belong to."""
+    """[m, or the source's unit while the scale is unknown] centres in the frame of their object."""
     quats: Float[Tensor, "n 4"]
     """wxyz, any non-zero length: the rotation from a Gaussian's principal axes to the frame of `means`."""
     log_scales: Float[Tensor, "n 3"]
@@ -31,7 +39,7 @@ class Gaussians:
     opacity_logits: Float[Tensor, " n"]
     """Opacity before the sigmoid."""
     sh: Float[Tensor, "n k 3"]
-    """Spherical-harmonic colour coefficients, k = 1, 4, 9 or 16; colour is `max(evaluate_sh(sh, direction), 0)`."""
+    """Spherical-harmonic colour, k = 1, 4, 9 or 16; what is seen is `max(evaluate_sh(sh, direction), 0)`."""
     object_ids: Int[Tensor, " n"] = None  # pyright: ignore[reportAssignmentType]
     """Identifier of the object each Gaussian belongs to; 0 is the background."""
     flags: UInt8[Tensor, " n"] = None  # pyright: ignore[reportAssignmentType]
@@ -53,8 +61,13 @@ class Gaussians:
                 wanted = str(shape).replace("None", "k")
                 raise ValueError(f"Gaussians.{name}: expected shape {wanted}, got {tuple(value.shape)}")
             if value.device != device:
-                raise ValueError(f"Gaussians.{name}: expected device {device} (that of means), got {value.device}")
-        degree_of(self.sh.shape[1])
+                raise ValueError(
+                    f"Gaussians.{name}: expected device {device} (that of means), got {value.device}"
+                )
+        if self.sh.shape[1] not in (1, 4, 9, 16):
+            raise ValueError(
+                f"Gaussians.sh: expected k = 1, 4, 9 or 16 coefficients, got shape {tuple(self.sh.shape)}"
+            )
 
     @classmethod
     def from_activated(
@@ -75,7 +88,9 @@ class Gaussians:
             raise ValueError(f"expected positive finite scales, got a minimum of {float(scales.min())}")
         if not bool(((opacities >= 0) & (opacities <= 1)).all()):
             low, high = float(opacities.min()), float(opacities.max())
-            raise ValueError(f"expected opacities in [0, 1], got values from {low} to {high}; logits go to Gaussians()")
+            raise ValueError(
+                f"expected opacities in [0, 1], got values from {low} to {high}; logits go to Gaussians()"
+            )
         sh = means.new_zeros(len(means), coefficient_count(sh_degree), 3)
         sh[:, 0] = sh0_from_rgb(rgb)
         logits = torch.logit(opacities).clamp(-MAX_LOGIT, MAX_LOGIT)
@@ -118,9 +133,15 @@ class Gaussians:
         return replace(self, **{field.name: change(getattr(self, field.name)) for field in fields(self)})
 
     def select(self, rows: Int[Tensor, " m"] | Bool[Tensor, " n"] | slice) -> "Gaussians":
-        """The Gaussians of the given row indices, mask or slice, in that order."""
+        """The Gaussians of the given row indices, mask or slice, in that order.
+
+        Raises:
+            ValueError: a mask has another length than there are Gaussians.
+        """
         if isinstance(rows, slice):
             return self.map(lambda value: value[rows])
+        if rows.dtype == torch.bool and len(rows) != len(self):
+            raise ValueError(f"expected a mask of {len(self)} rows, got {len(rows)}")
         index = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
         return self.map(lambda value: value.index_select(0, index))
 
@@ -140,14 +161,22 @@ class Gaussians:
         return replace(self, sh=sh)
 
     def transformed(self, a_from_b: Float[Tensor, "4 4"], scale: float = 1.0) -> "Gaussians":
-        """These Gaussians, given in frame b, in frame a: positions times `scale` and then moved, SH rotated too."""
+        """These Gaussians, given in frame b, in frame a: positions times `scale`, then moved; SH turns too.
+
+        Raises:
+            ValueError: `a_from_b` is not rigid or `scale` is not positive.
+        """
+        check_rigid(a_from_b, "a_from_b")
+        if not scale > 0:
+            raise ValueError(f"expected a positive scale, got {scale}")
+        a_from_b = a_from_b.to(self.means)
         rotation = a_from_b[:3, :3]
         turn = quats_from_rotation(rotation).expand_as(self.quats)
         return replace(
             self,
             means=transform_points(a_from_b, self.means * scale),
             quats=multiply_quats(turn, self.quats),
-            log_scales=self.log_scales + torch.as_tensor(scale).log().to(self.log_scales),
+            log_scales=self.log_scales + math.log(scale),
             sh=rotate_sh(self.sh, rotation),
         )
 

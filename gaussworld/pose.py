@@ -1,4 +1,4 @@
-"""Rotations and rigid poses as plain tensors: wxyz quaternions, 4x4 `a_from_b` matrices, and the two xyzw borders."""
+"""Rotations and rigid poses as plain tensors: wxyz quaternions, 4x4 `a_from_b`, and the two xyzw borders."""
 
 import torch
 from jaxtyping import Float
@@ -27,7 +27,9 @@ def normalize_quats(quats: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
     """
     norms = quats.norm(dim=-1, keepdim=True)
     if bool((norms == 0).any()):
-        raise ValueError("expected quaternions of non-zero length, got an all-zero one; use [1, 0, 0, 0] for identity")
+        raise ValueError(
+            "expected quaternions of non-zero length, got an all-zero one; use [1, 0, 0, 0] for identity"
+        )
     return quats / norms
 
 
@@ -96,7 +98,8 @@ def rotation_from_rotvec(rotvec: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3
     safe = torch.where(small, torch.ones_like(angle_squared), angle_squared)
     angle = safe.sqrt()
     first = torch.where(small, 1 - angle_squared / 6, angle.sin() / angle)
-    second = torch.where(small, 0.5 - angle_squared / 24, (1 - angle.cos()) / safe)
+    # 1 - cos(a) = 2 sin(a/2)^2, which keeps its digits where the cosine is almost 1.
+    second = torch.where(small, 0.5 - angle_squared / 24, 2 * (angle / 2).sin().square() / safe)
     return torch.eye(3, dtype=rotvec.dtype, device=rotvec.device) + first * skew + second * (skew @ skew)
 
 
@@ -122,7 +125,9 @@ def slerp_quats(a: Float[Tensor, "*b 4"], b: Float[Tensor, "*b 4"], t: float) ->
     return mixed / mixed.norm(dim=-1, keepdim=True)
 
 
-def pose_from(rotation: Float[Tensor, "*b 3 3"], translation: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 4 4"]:
+def pose_from(
+    rotation: Float[Tensor, "*b 3 3"], translation: Float[Tensor, "*b 3"]
+) -> Float[Tensor, "*b 4 4"]:
     """Assemble `a_from_b` 4x4 matrices from rotations and translations."""
     top = torch.cat([rotation, translation[..., None]], dim=-1)
     bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)
@@ -135,27 +140,66 @@ def invert_pose(a_from_b: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:
     return pose_from(rotation, -(rotation @ a_from_b[..., :3, 3:])[..., 0])
 
 
-def transform_points(a_from_b: Float[Tensor, "*b 4 4"], points: Float[Tensor, "*b m 3"]) -> Float[Tensor, "*b m 3"]:
+def transform_points(
+    a_from_b: Float[Tensor, "*b 4 4"], points: Float[Tensor, "*b m 3"]
+) -> Float[Tensor, "*b m 3"]:
     """Points given in frame b, expressed in frame a."""
     return points @ a_from_b[..., :3, :3].transpose(-1, -2) + a_from_b[..., None, :3, 3]
+
+
+def pose_from_pose7(pose7: Float[Tensor, "*b 7"]) -> Float[Tensor, "*b 4 4"]:
+    """4x4 poses of rows `x y z [m], w x y z`; the quaternion may have any non-zero length."""
+    return pose_from(rotation_from_quats(pose7[..., 3:]), pose7[..., :3])
+
+
+def pose7_from_pose(a_from_b: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 7"]:
+    """Rows `x y z [m], w x y z` of rigid 4x4 poses, with a unit quaternion whose w ≥ 0."""
+    return torch.cat([a_from_b[..., :3, 3], quats_from_rotation(a_from_b[..., :3, :3])], dim=-1)
+
+
+def check_rigid(a_from_b: Float[Tensor, "*b 4 4"], name: str) -> None:
+    """Refuse matrices that scale, shear, mirror or project: the formulas for poses would be silently wrong.
+
+    Raises:
+        ValueError: not finite, not orthonormal to 1e-3, a mirror image, or the last row is not 0 0 0 1.
+    """
+    pose = a_from_b.detach()
+    rotation = pose[..., :3, :3]
+    if not bool(torch.isfinite(pose).all()):
+        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+    if not torch.equal(pose[..., 3, :], pose.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(pose[..., 3, :].shape)):
+        raise ValueError(f"{name}: expected the last row 0 0 0 1, got {pose[..., 3, :].tolist()}")
+    error = (rotation @ rotation.transpose(-1, -2) - torch.eye(3).to(rotation)).abs()
+    if bool((error > 1e-3).any()):
+        raise ValueError(
+            f"{name}: expected a rotation with orthonormal columns, got an error of {float(error.max()):.2g};"
+            " take scale and shear out of the matrix first"
+        )
+    if bool((torch.linalg.det(rotation) < 0).any()):
+        raise ValueError(
+            f"{name}: expected a rotation, got a mirror image (determinant -1); flip one axis back"
+        )
 
 
 def look_at(
     eye: Float[Tensor, "*b 3"], target: Float[Tensor, "*b 3"], up: Float[Tensor, "3"] | None = None
 ) -> Float[Tensor, "*b 4 4"]:
-    """`world_from_camera` (OpenCV axes) of a camera at `eye` whose z axis points at `target`; `up` defaults to +z.
+    """`world_from_camera` (OpenCV axes) of a camera at `eye` that looks at `target`; `up` defaults to +z.
 
     Raises:
-        ValueError: eye and target coincide.
+        ValueError: eye and target coincide, or `up` is zero.
     """
-    up = eye.new_tensor([0.0, 0.0, 1.0]) if up is None else up.to(eye)
+    up = eye.new_tensor([0.0, 0.0, 1.0]) if up is None else torch.nn.functional.normalize(up.to(eye), dim=0)
+    if not bool(up.any()):
+        raise ValueError("expected an up direction of non-zero length, got 0 0 0")
     forward = target - eye
     if bool((forward.norm(dim=-1) == 0).any()):
         raise ValueError("expected a target away from the eye, got the same point twice")
     forward = torch.nn.functional.normalize(forward, dim=-1)
     right = torch.linalg.cross(forward, up.expand_as(forward))
-    # Looking straight along `up` leaves the roll free: any horizontal axis will do.
-    fallback = torch.linalg.cross(forward, up.roll(1).expand_as(forward))
+    # Looking straight along `up` leaves the roll free: any axis across it will do.
+    across = torch.nn.functional.one_hot(up.abs().argmin(), 3).to(up)
+    fallback = torch.linalg.cross(forward, across.expand_as(forward))
     right = torch.where(right.norm(dim=-1, keepdim=True) < 1e-6, fallback, right)
     right = torch.nn.functional.normalize(right, dim=-1)
     return pose_from(torch.stack([right, torch.linalg.cross(forward, right), forward], dim=-1), eye)

@@ -1,4 +1,4 @@
-"""Real spherical harmonics in the order and signs of 3D Gaussian splatting: evaluation, rotation, colour conversion."""
+"""Real spherical harmonics in the order and signs of 3D Gaussian splatting: evaluation, rotation, colour."""
 
 from functools import cache
 
@@ -34,7 +34,11 @@ def degree_of(count: int) -> int:
 
 
 def sh_basis(directions: Float[Tensor, "*b 3"], degree: int) -> Float[Tensor, "*b k"]:
-    """The basis functions at unit directions, (degree+1)^2 of them (Sloan 2008, appendix A2; signs of Kerbl et al. 2023)."""
+    """The (degree+1)^2 basis functions at unit directions.
+
+    Polynomials of Sloan 2008 ("Stupid Spherical Harmonics Tricks", appendix A2) with
+    the signs of Kerbl et al. 2023.
+    """
     x, y, z = directions.unbind(-1)
     basis = [torch.full_like(x, C0)]
     if degree >= 1:
@@ -93,11 +97,11 @@ def rotate_sh(sh: Float[Tensor, "n k 3"], rotation: Float[Tensor, "3 3"]) -> Flo
     """Coefficients of the same appearance after the object turned by `rotation`.
 
     A band spans a space that rotations map to itself, so the change of basis is solved exactly from samples:
-    f'(d) = f(R^T d) at 32 directions.
+    f'(d) = f(R^T d) at 32 directions. No gradient flows to `rotation`.
     """
-    degree = degree_of(sh.shape[-2])
-    if degree == 0:
+    degree, rotation = degree_of(sh.shape[-2]), rotation.detach().cpu().double()
+    if degree == 0 or torch.equal(rotation, torch.eye(3, dtype=rotation.dtype)):
         return sh
-    turned = sh_basis(_sample_directions() @ rotation.detach().cpu().double(), degree)
+    turned = sh_basis(_sample_directions() @ rotation, degree)
     change = (_inverse_basis(degree) @ turned).to(sh)
     return torch.einsum("jk,nkc->njc", change, sh)

@@ -1,1 +1,44 @@
-"""The one table of verbs: name -> "module:function", the only way hub, viewer and API reach the work of a spoke."""
+"""The one table of verbs: name -> "module:function", the only way from hub, viewer and API to a spoke's work.
+
+Spokes are named as strings and imported at use, so that the hub depends on none of them. A verb's function
+takes its inputs as parameters, prints its result and raises on failure; a parameter called `config` is a
+frozen dataclass whose fields become flags and for which `--config PRESET` loads a TOML preset.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One command."""
+
+    target: str
+    """`module:function`."""
+    help: str
+    """One line for `gaussworld --help`."""
+    group: str = "Files and pictures"
+
+
+VERBS: dict[str, Verb] = {
+    "demo": Verb(
+        "recon.demo:main", "Fit Gaussians to a small tabletop scene and show the result.", "Start here"
+    ),
+    "info": Verb("gaussworld.commands:info", "Say what a splat file or a capture holds."),
+    "convert": Verb("gaussworld.commands:convert", "Write Gaussians in another format."),
+    "render": Verb("gaussworld.commands:render", "Draw Gaussians as a picture or a turntable video."),
+}
+
+#: The dataclass behind each folder of presets.
+PRESET_TYPES: dict[str, str] = {
+    "render": "gaussworld.render.contract:RenderSettings",
+    "train": "recon.trainer:TrainConfig",
+}
+
+
+def resolve(target: str) -> Callable[..., Any]:
+    """Import what `module:name` names."""
+    module, name = target.split(":")
+    return getattr(import_module(module), name)

@@ -29,7 +29,7 @@ def render(
     settings: RenderSettings | None = None,
     backend: Backend | None = None,
 ) -> Rendering:
-    """Draw Gaussians as seen by one camera or a batch of cameras; differentiable in everything but masks and ids.
+    """Draw Gaussians as seen by one camera or a batch; differentiable in everything but masks and ids.
 
     Args:
         gaussians: what to draw; its device chooses the rasterizer unless `backend` does.
@@ -40,7 +40,7 @@ def render(
         mask: False where a pixel may be skipped.
         outputs: any of "depth", "normals", "ids", "absgrad" on top of rgb and alpha.
         settings: constants of the rasterizer.
-        backend: "cpu" kernels, "cuda" (gsplat), or "reference" (plain PyTorch: slow, exact, any device, any dtype).
+        backend: "cpu" kernels, "cuda" (gsplat), or "reference" (plain PyTorch: slow, any device and dtype).
 
     Raises:
         ValueError: a parameter is not finite or has the wrong shape or device, or cameras differ in size.
@@ -50,7 +50,9 @@ def render(
     batch = [cameras] if isinstance(cameras, Camera) else list(cameras)
     check_cameras(batch)
     request = _request(gaussians, batch, background, colors, features, mask, outputs, settings)
-    rendering = _rasterize(_choose(gaussians, backend), gaussians, [c.to(gaussians.device) for c in batch], request)
+    rendering = _rasterize(
+        _choose(gaussians, backend), gaussians, [c.to(gaussians.device) for c in batch], request
+    )
     return _first(rendering) if single else rendering
 
 
@@ -66,7 +68,9 @@ def _choose(gaussians: Gaussians, backend: Backend | None) -> Backend:
     return "cpu" if cpu.available() else "reference"
 
 
-def _rasterize(backend: Backend, gaussians: Gaussians, cameras: list[Camera], request: RenderRequest) -> Rendering:
+def _rasterize(
+    backend: Backend, gaussians: Gaussians, cameras: list[Camera], request: RenderRequest
+) -> Rendering:
     if backend == "cpu":
         from . import cpu as chosen
     elif backend == "cuda":
@@ -107,7 +111,9 @@ def _request(
         if value.ndim != 2 or len(value) != n or (width is not None and value.shape[1] != width):
             raise ValueError(f"{name}: expected shape ({n}, {width or 'f'}), got {tuple(value.shape)}")
         if value.device != gaussians.device:
-            raise ValueError(f"{name}: expected device {gaussians.device} (that of the Gaussians), got {value.device}")
+            raise ValueError(
+                f"{name}: expected device {gaussians.device} (that of the Gaussians), got {value.device}"
+            )
     return RenderRequest(background, colors, features, mask, wanted, settings or RenderSettings())
 
 

@@ -1,5 +1,6 @@
 """What every rasterizer takes and gives: settings, request, rendering, and the checks on bad input."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -53,9 +54,9 @@ class Rendering:
     ids: Int[Tensor, "*c h w"] | None = None
     """Row of the Gaussian with the largest blend weight, -1 where nothing was hit."""
     means2d: Float[Tensor, "c n 2"] | None = None
-    """[px] projected centres, always with the camera axis: after backward `.grad` of this very tensor holds its
-    gradient and, when "absgrad" was asked for, `.absgrad` the sum of the absolute per-pixel parts (Ye et al. 2024,
-    AbsGS), which densification reads."""
+    """[px] projected centres, always with the camera axis: after backward `.grad` of this very tensor holds
+    its gradient and, when "absgrad" was asked for, `.absgrad` the sum of the absolute per-pixel parts (Ye et
+    al. 2024, AbsGS), which densification reads."""
     radii: Int[Tensor, "c n 2"] | None = None
     """[px] half extents per axis, always with the camera axis; 0 for Gaussians that were dropped, so that
     `radii.amax(-1) > 0` are the visible rows."""
@@ -97,7 +98,9 @@ def check_cameras(cameras: Sequence[Camera]) -> None:
     sizes = {(camera.width, camera.height) for camera in cameras}
     if len(sizes) > 1:
         listed = ", ".join(f"{w}x{h}" for w, h in sorted(sizes))
-        raise ValueError(f"expected cameras of one size in a batch, got {listed}; render them one by one or rescale them")
+        raise ValueError(
+            f"expected cameras of one size in a batch, got {listed}; render them one by one or rescale them"
+        )
 
 
 def check_finite(gaussians: Gaussians) -> None:
@@ -108,21 +111,27 @@ def check_finite(gaussians: Gaussians) -> None:
     """
     for name in ("means", "quats", "log_scales", "opacity_logits", "sh"):
         value = getattr(gaussians, name).detach()
-        bad = ~torch.isfinite(value).reshape(len(gaussians), -1).all(dim=1)
+        bad = ~torch.isfinite(value).reshape(len(gaussians), math.prod(value.shape[1:])).all(dim=1)
         if bool(bad.any()):
             row = int(bad.nonzero()[0, 0])
-            raise ValueError(f"Gaussians.{name}: expected finite values, got {value[row].flatten()[:4].tolist()} in row {row}")
+            raise ValueError(
+                f"Gaussians.{name}: expected finite values, got "
+                f"{value[row].flatten()[:4].tolist()} in row {row}"
+            )
     zero = (gaussians.quats.detach() == 0).all(dim=1)
     if bool(zero.any()):
         row = int(zero.nonzero()[0, 0])
-        raise ValueError(f"Gaussians.quats: expected non-zero quaternions, got zeros in row {row}; [1, 0, 0, 0] is identity")
+        raise ValueError(
+            f"Gaussians.quats: expected non-zero quaternions, got zeros in row {row}; "
+            "[1, 0, 0, 0] is identity"
+        )
     huge = (gaussians.log_scales.detach() > MAX_LOG_SCALE).any(dim=1)
     if bool(huge.any()):
         row = int(huge.nonzero()[0, 0])
         got = float(gaussians.log_scales[row].detach().max())
         raise ValueError(
-            f"Gaussians.log_scales: expected at most {MAX_LOG_SCALE:g} (squares must fit float32), got {got:g} in row {row};"
-            " linear scales go to Gaussians.from_activated"
+            f"Gaussians.log_scales: expected at most {MAX_LOG_SCALE:g} (squares must fit float32), "
+            f"got {got:g} in row {row}; linear scales go to Gaussians.from_activated"
         )
 
 

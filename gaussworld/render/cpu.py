@@ -1,4 +1,4 @@
-"""The CPU rasterizer: autograd around the compiled kernels in `kernels/`; `reference.py` says what it computes."""
+"""The CPU rasterizer: autograd around the compiled kernels; `reference.py` says what it computes."""
 
 import ctypes
 import logging
@@ -27,8 +27,8 @@ def available() -> bool:
     found = kernels.available()
     if not found:
         log.warning(
-            "GaussWorld's CPU kernels are not compiled: rendering falls back to the PyTorch reference, hundreds of times"
-            " slower; install a C++17 compiler and reinstall"
+            "GaussWorld's CPU kernels are not compiled: rendering falls back to the PyTorch reference,"
+            " hundreds of times slower; install a C++17 compiler and reinstall"
         )
     return found
 
@@ -42,10 +42,14 @@ def rasterize(gaussians: Gaussians, cameras: list[Camera], request: RenderReques
     """
     if gaussians.means.dtype != torch.float32 or gaussians.device.type != "cpu":
         got = f"{gaussians.means.dtype} on {gaussians.device}"
-        raise ValueError(f"Gaussians: the CPU kernels expect float32 on cpu, got {got}; use backend='reference'")
+        raise ValueError(
+            f"Gaussians: the CPU kernels expect float32 on cpu, got {got}; use backend='reference'"
+        )
     width, height = cameras[0].width, cameras[0].height
     if max(width, height) > MAX_SIDE:
-        raise ValueError(f"expected pictures of at most {MAX_SIDE} px a side, got {width}x{height}; render crops")
+        raise ValueError(
+            f"expected pictures of at most {MAX_SIDE} px a side, got {width}x{height}; render crops"
+        )
     projections = [_project(gaussians, camera, request) for camera in cameras]
     means2d = torch.stack([p.means2d for p in projections])
     if means2d.requires_grad:
@@ -58,7 +62,9 @@ def rasterize(gaussians: Gaussians, cameras: list[Camera], request: RenderReques
 class _Projection:
     """A frame whose rows are loaded, and the graph tensors the blending depends on."""
 
-    def __init__(self, frame: kernels.Frame, means2d: Tensor, radii: Tensor, projected: tuple[Tensor, ...] = ()) -> None:
+    def __init__(
+        self, frame: kernels.Frame, means2d: Tensor, radii: Tensor, projected: tuple[Tensor, ...] = ()
+    ) -> None:
         self.frame, self.means2d, self.radii, self.projected = frame, means2d, radii, projected
 
 
@@ -69,12 +75,14 @@ def _project(gaussians: Gaussians, camera: Camera, request: RenderRequest) -> _P
     pose = camera.world_from_camera.float()
     means2d, radii = _Project.apply(
         frame, camera, request.settings, gaussians.means, gaussians.quats, gaussians.log_scales,
-        gaussians.opacity_logits, gaussians.sh, request.colors, pose[:3, :3].T, camera.camera_from_world[:3, 3].float(),
-        pose[:3, 3],
+        gaussians.opacity_logits, gaussians.sh, request.colors, pose[:3, :3].T,
+        camera.camera_from_world[:3, 3].float(), pose[:3, 3],
     )  # fmt: skip
     if frame.library.gw_frame_bad_row(frame.handle) >= 0:
         check_finite(gaussians)
-        raise ValueError(f"expected finite colors, got them in row {frame.library.gw_frame_bad_row(frame.handle)}")
+        raise ValueError(
+            f"expected finite colors, got them in row {frame.library.gw_frame_bad_row(frame.handle)}"
+        )
     return _Projection(frame, means2d, radii)
 
 
@@ -95,13 +103,20 @@ def _project_distorted(gaussians: Gaussians, camera: Camera, request: RenderRequ
     pointers = [t.data_ptr() for t in tensors]
     frame.call(
         "gw_load_projected",
-        kernels.ProjectedInput(len(gaussians), *pointers, radii.data_ptr(), camera.width, camera.height, settings.max_alpha),
+        kernels.ProjectedInput(
+            len(gaussians), *pointers, radii.data_ptr(), camera.width, camera.height, settings.max_alpha
+        ),
     )
     return _Projection(frame, tensors[0], radii, tuple(tensors[1:]))
 
 
 def _blend(
-    projection: _Projection, means2d: Tensor, index: int, gaussians: Gaussians, camera: Camera, request: RenderRequest
+    projection: _Projection,
+    means2d: Tensor,
+    index: int,
+    gaussians: Gaussians,
+    camera: Camera,
+    request: RenderRequest,
 ) -> dict[str, Tensor]:
     """Pictures of one camera, by the names of `Rendering`'s fields."""
     columns = [] if request.features is None else [request.features.float()]
@@ -123,8 +138,9 @@ def _blend(
     if "normals" in request.outputs:
         pictures["normals"] = extra[..., -3:]
     if "ids" in request.outputs:
-        pictures["ids"] = torch.empty(camera.height, camera.width, dtype=torch.int32)
-        projection.frame.call("gw_dominant_ids", pictures["ids"])
+        ids = torch.empty(camera.height, camera.width, dtype=torch.int32)
+        projection.frame.call("gw_dominant_ids", ids)
+        pictures["ids"] = ids.long()
     return pictures
 
 
@@ -136,7 +152,7 @@ class _Project(torch.autograd.Function):
         ctx: Any, frame: kernels.Frame, camera: Camera, settings: RenderSettings, *tensors: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         data = [None if t is None else t.detach().float().contiguous() for t in tensors]
-        means, _, _, _, sh, colors, rotation, translation, center = data
+        means, _, _, _, sh, _, rotation, translation, center = data
         assert means is not None and sh is not None
         K = camera.K
         count = coefficient_count(min(settings.sh_degree if settings.sh_degree is not None else 3, 3))
@@ -144,7 +160,8 @@ class _Project(torch.autograd.Function):
             len(means), *(None if t is None else t.data_ptr() for t in data[:6]),
             sh.shape[1], min(count, sh.shape[1]), camera.width, camera.height, settings.antialiased, 0,
             *((ctypes.c_float * t.numel())(*t.flatten().tolist()) for t in (rotation, translation, center)),  # pyright: ignore
-            float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]), settings.near, settings.far, settings.eps2d,
+            float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]),
+            settings.near, settings.far, settings.eps2d,
             settings.radius_clip, settings.max_alpha, MAX_LOG_SCALE,
         )  # fmt: skip
         means2d = torch.empty(len(means), 2)
@@ -219,7 +236,15 @@ class _Blend(torch.autograd.Function):
         v_features = None if v_extra is None else torch.zeros_like(features)
         width = 0 if features is None else features.shape[1]
         frame.call(
-            "gw_blend_backward", v_rgb, v_alpha, v_depth, int(ctx.absolute), features, v_extra, width, v_features
+            "gw_blend_backward",
+            v_rgb,
+            v_alpha,
+            v_depth,
+            int(ctx.absolute),
+            features,
+            v_extra,
+            width,
+            v_features,
         )
         v_means2d = torch.empty_like(means2d)
         absolute = torch.empty_like(means2d) if ctx.absolute else None

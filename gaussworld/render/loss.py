@@ -39,8 +39,10 @@ def photometric_loss_reference(
     return (1 - lambda_dssim) * l1 + lambda_dssim * (1 - structural_similarity(image, target).mean())
 
 
-def structural_similarity(image: Float[Tensor, "h w 3"], target: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w 3"]:
-    """SSIM map (Wang et al. 2004): 11x11 Gaussian window of sigma 1.5, zeros beyond the border, data range 1."""
+def structural_similarity(
+    image: Float[Tensor, "h w 3"], target: Float[Tensor, "h w 3"]
+) -> Float[Tensor, "h w 3"]:
+    """SSIM map (Wang et al. 2004): 11x11 Gaussian window, sigma 1.5, zeros beyond the border, range 1."""
     offsets = torch.arange(WINDOW, dtype=image.dtype, device=image.device) - WINDOW // 2
     window = torch.exp(-0.5 * (offsets / SIGMA) ** 2)
     window = window / window.sum()
@@ -52,7 +54,11 @@ def structural_similarity(image: Float[Tensor, "h w 3"], target: Float[Tensor, "
         return x[:, 0].permute(1, 2, 0)
 
     mx, my = blur(image), blur(target)
-    xx, yy, xy = blur(image * image) - mx * mx, blur(target * target) - my * my, blur(image * target) - mx * my
+    xx, yy, xy = (
+        blur(image * image) - mx * mx,
+        blur(target * target) - my * my,
+        blur(image * target) - mx * my,
+    )
     return (2 * mx * my + C1) * (2 * xy + C2) / ((mx * mx + my * my + C1) * (xx + yy + C2))
 
 

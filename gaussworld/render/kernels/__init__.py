@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -38,7 +39,10 @@ class ProjectionGradient(ctypes.Structure):
     """Mirror of `ProjectionGradient` in projection_backward.h."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("means2d", "means", "quats", "log_scales", "opacity_logits", "sh", "colors")),
+        *(
+            (name, c_void_p)
+            for name in ("means2d", "means", "quats", "log_scales", "opacity_logits", "sh", "colors")
+        ),
         ("camera", c_double * 15),
     ]
 
@@ -61,6 +65,7 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "gw_best_variant": (c_char_p, []),
     "gw_threads": (c_int, []),
     "gw_set_threads": (None, [c_int]),
+    "gw_multiply_adds": (c_float, [c_int64]),
     "gw_frame_create": (c_void_p, []),
     "gw_frame_destroy": (None, [c_void_p]),
     "gw_frame_bad_row": (c_int64, [c_void_p]),
@@ -128,8 +133,9 @@ def library() -> ctypes.CDLL:
     found = _chosen[-1] if _chosen else _best()
     if found is None:
         raise MissingDependency(
-            "the CPU kernels are not compiled: expected libgaussworld_kernels_*.so beside gaussworld/render/kernels, "
-            "found none; install a C++17 compiler and run `pip install --force-reinstall --no-deps .`"
+            "the CPU kernels are not compiled: expected libgaussworld_kernels_*.so in "
+            "gaussworld/render/kernels, found none; install a C++17 compiler and run "
+            "`pip install --force-reinstall --no-deps .`"
         )
     return found
 
@@ -180,13 +186,15 @@ def check(status: int) -> None:
     if status == OUT_OF_MEMORY:
         raise MemoryError("the rasterizer ran out of memory; render fewer Gaussians or a smaller picture")
     if status == TOO_MANY:
-        raise ValueError("expected fewer than 2^32 tile intersections; render a smaller picture or fewer huge Gaussians")
+        raise ValueError(
+            "expected fewer than 2^32 tile intersections; render a smaller picture or fewer huge Gaussians"
+        )
 
 
 class Frame:
-    """One rendering's workspace inside the library; dropped frames are kept and reused, so memory does not grow."""
+    """One rendering's workspace in the library; dropped frames are reused, so memory does not grow."""
 
-    _idle: dict[int, list[int]] = {}
+    _idle: ClassVar[dict[int, list[int]]] = {}
 
     def __init__(self) -> None:
         self.library = library()

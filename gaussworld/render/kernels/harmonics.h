@@ -61,14 +61,11 @@ static inline void load_harmonics(const float* const* rows, int count, F16 (&c)[
   int floats = 3 * count;
   for (int base = 0; base < floats; base += 16) {
     F16 block[16];
+    int width = floats - base < 16 ? floats - base : 16;
     for (int i = 0; i < 16; ++i) {
-      if (base + 16 <= floats) {
-        block[i] = F16::load(rows[i] + base);
-      } else {
-        float part[16] = {0};
-        memcpy(part, rows[i] + base, sizeof(float) * (floats - base));
-        block[i] = F16::load(part);
-      }
+      float part[16] = {0};
+      if (width < 16) memcpy(part, rows[i] + base, sizeof(float) * width);
+      block[i] = F16::load(width < 16 ? part : rows[i] + base);
     }
     transpose(block);
     for (int i = 0; i < 16; ++i) c[base + i] = block[i];

@@ -57,6 +57,25 @@ GW_API const char* gw_best_variant() {
 GW_API int gw_threads() { return Pool::instance().threads(); }
 GW_API void gw_set_threads(int count) { Pool::instance().set_threads(count); }
 
+// Sixteen independent chains of multiply-adds on every thread, `rounds` times: the peak that benchmarks compare to.
+// 512 floating-point operations a round and thread.
+GW_API float gw_multiply_adds(int64_t rounds) {
+  int threads = Pool::instance().threads();
+  std::vector<float> result((size_t)threads);
+  Pool::instance().run(threads, [&](int64_t i, int) {
+    F16 chain[16], a(0.999f), b(0.001f);
+    for (int k = 0; k < 16; ++k) chain[k] = F16((float)k);
+    for (int64_t r = 0; r < rounds; ++r)
+      for (int k = 0; k < 16; ++k) chain[k] = fma(chain[k], a, b);
+    F16 total = chain[0];
+    for (int k = 1; k < 16; ++k) total += chain[k];
+    result[(size_t)i] = sum(total);
+  });
+  float total = 0;
+  for (float r : result) total += r;
+  return total;
+}
+
 GW_API Frame* gw_frame_create() { return new (std::nothrow) Frame(); }
 GW_API void gw_frame_destroy(Frame* f) { delete f; }
 GW_API int64_t gw_frame_bad_row(const Frame* f) { return f->bad_row.load(); }

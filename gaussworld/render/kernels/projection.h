@@ -126,7 +126,7 @@ static inline void project16(const ProjectionInput& in, const int32_t* row, Spla
 static inline M16 visible16(const ProjectionInput& in, const Splat16& s, F16& radius_x, F16& radius_y, F16& log2_opacity) {
   F16 opacity = s.opacity * s.compensation;
   F16 zero(0.0f);
-  M16 ok = less(F16(in.near), s.in_camera.z) & less(s.in_camera.z, F16(in.far));
+  M16 ok = less_equal(F16(in.near), s.in_camera.z) & less_equal(s.in_camera.z, F16(in.far));
   ok = ok & less(zero, s.det) & less(s.det, F16(3e38f)) & less_equal(F16(1.0f / 255.0f), opacity);
   log2_opacity = log2_positive(max(opacity, F16(1e-30f)));
   F16 extent = min(F16(3.33f), sqrt(max((log2_opacity - F16(LOG2_MIN_ALPHA)) * F16(2.0f / LOG2E), zero)));

@@ -3,7 +3,7 @@
 
 #include "projection.h"
 
-// Gradients to write; null pointers are skipped. The layout is mirrored in cpu.py.
+// Gradients to write; sh and colors may be null. The layout is mirrored in cpu.py.
 struct ProjectionGradient {
   const float* means2d;  // [n,2] in
   float *means, *quats, *log_scales, *opacity_logits, *sh, *colors;
@@ -96,33 +96,53 @@ static inline void splat_gradient(const ProjectionInput& in, const Splat16& s, c
 }
 
 // Colours: gradients of the coefficients (written to `v_c`) and of the direction, as a gradient of the mean.
-static inline Vec3 color_gradient(const ProjectionInput& in, const Row* const* lane, const F16* moment, F16 (&v_c)[48]) {
-  F16 x, y, z, inverse_length, basis[16], c[48], v_basis[16], v_color[3];
-  view_directions(lane, in.means, in.center, x, y, z, inverse_length);
+static inline Vec3 color_gradient(const ProjectionInput& in, const Vec3& mean, const Row* const* lane, const F16* moment,
+                                  F16 (&v_c)[48]) {
+  F16 basis[16], c[48], v_basis[16], v_color[3];
+  Vec3 to = axpy(F16(-1.0f), constant(in.center), mean);
+  F16 inverse_length = F16(1.0f) / max(sqrt(dot(to, to)), F16(1e-12f));
+  Vec3 d = to * inverse_length;
+  F16 x = d.x, y = d.y, z = d.z;
   sh_basis(x, y, z, in.sh_count, basis);
   const float* coefficients[16];
   for (int j = 0; j < 16; ++j) coefficients[j] = in.sh + (int64_t)lane[j]->gaussian * in.sh_stride * 3;
   load_harmonics(coefficients, in.sh_count, c);
   for (int channel = 0; channel < 3; ++channel) {
-    uint32_t shown = 0;
-    for (int j = 0; j < 16; ++j) shown |= (~lane[j]->clamped >> channel & 1) << j;
-    v_color[channel] = keep(mask_from_bits(shown), moment[RED + channel]);
+    uint32_t hidden = 0;
+    for (int j = 0; j < 16; ++j) hidden |= (lane[j]->clamped >> channel & 1) << j;
+    v_color[channel] = keep(mask_from_bits(~hidden & 0xffff), moment[RED + channel]);
   }
   for (int k = 0; k < in.sh_count; ++k) {
     v_basis[k] = fma(v_color[0], c[3 * k], fma(v_color[1], c[3 * k + 1], v_color[2] * c[3 * k + 2]));
     for (int channel = 0; channel < 3; ++channel) v_c[3 * k + channel] = basis[k] * v_color[channel];
   }
-  Vec3 v, d = {x, y, z};
+  Vec3 v;
   sh_basis_backward(x, y, z, in.sh_count, v_basis, v.x, v.y, v.z);
   return axpy(-dot(v, d), d, v) * inverse_length;
 }
 
-static inline void write_lanes(const F16* values, int stride, const int32_t* row, int count, float* out) {
-  if (!out) return;
-  float lanes[4][16];
-  for (int j = 0; j < stride; ++j) values[j].store(lanes[j]);
+// Gradients of everything but the colour, as sixteen rows: mean 3, quaternion 4, log scale 3, logit 1.
+static inline void write_geometry(const Vec3& mean, const SplatGradient& g, const int32_t* row, int count,
+                                  const ProjectionGradient& v) {
+  F16 r[16] = {mean.x, mean.y, mean.z, g.quat[0], g.quat[1], g.quat[2], g.quat[3],
+               g.log_scale[0], g.log_scale[1], g.log_scale[2], g.logit, g.logit, g.logit, g.logit, g.logit, g.logit};
+  transpose(r);
+  for (int i = 0; i < count; ++i) {
+    float lane[16];
+    r[i].store(lane);
+    int64_t at = row[i];
+    memcpy(v.means + 3 * at, lane, 3 * sizeof(float));
+    memcpy(v.quats + 4 * at, lane + 3, 4 * sizeof(float));
+    memcpy(v.log_scales + 3 * at, lane + 7, 3 * sizeof(float));
+    v.opacity_logits[at] = lane[10];
+  }
+}
+
+static inline void write_colors(const F16* moment, const int32_t* row, int count, float* colors) {
+  float lanes[3][16];
+  for (int k = 0; k < 3; ++k) moment[RED + k].store(lanes[k]);
   for (int i = 0; i < count; ++i)
-    for (int j = 0; j < stride; ++j) out[(int64_t)row[i] * stride + j] = lanes[j][i];
+    for (int k = 0; k < 3; ++k) colors[3 * (int64_t)row[i] + k] = lanes[k][i];
 }
 
 static inline void write_harmonics(F16 (&v_c)[48], const ProjectionInput& in, const int32_t* row, int count, float* out) {
@@ -187,17 +207,12 @@ static void project_group_backward(const Frame& f, const ProjectionInput& in, co
     Vec3 v_direction = {F16(0.0f), F16(0.0f), F16(0.0f)};
     if (!in.colors) {
       F16 v_c[48];
-      v_direction = color_gradient(in, lane, moment, v_c);
+      v_direction = color_gradient(in, s.mean, lane, moment, v_c);
       if (v.sh) write_harmonics(v_c, in, row, count, v.sh);
     } else {
-      write_lanes(moment + RED, 3, row, count, v.colors);
+      if (v.colors) write_colors(moment, row, count, v.colors);
     }
-    Vec3 mean = out.mean + v_direction;
-    F16 means[3] = {mean.x, mean.y, mean.z};
-    write_lanes(means, 3, row, count, v.means);
-    write_lanes(out.quat, 4, row, count, v.quats);
-    write_lanes(out.log_scale, 3, row, count, v.log_scales);
-    write_lanes(&out.logit, 1, row, count, v.opacity_logits);
+    write_geometry(out.mean + v_direction, out, row, count, v);
     Vec3 rows[3] = {axpy(out.in_camera.x, s.mean, out.w0), axpy(out.in_camera.y, s.mean, out.w1),
                     axpy(out.in_camera.z, s.mean, out.w2)};
     F16 sums[15] = {rows[0].x, rows[0].y, rows[0].z, rows[1].x, rows[1].y, rows[1].z, rows[2].x, rows[2].y, rows[2].z,

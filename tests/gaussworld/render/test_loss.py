@@ -11,7 +11,9 @@ from gaussworld.render.loss import photometric_loss, photometric_loss_reference,
 def pictures(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(height * 1000 + width)
     target = torch.rand(height, width, 3, generator=g, dtype=torch.float64)
-    return (target + 0.2 * torch.randn(height, width, 3, generator=g, dtype=torch.float64)).clamp(0, 1), target
+    return (target + 0.2 * torch.randn(height, width, 3, generator=g, dtype=torch.float64)).clamp(
+        0, 1
+    ), target
 
 
 @pytest.mark.skipif(not kernels.available(), reason="the CPU kernels are not compiled here")

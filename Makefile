@@ -1,0 +1,119 @@
+# `make demo` and `make test` work in a fresh clone: both install GaussWorld into $(VENV) first, and again when the
+# kernels or the dependencies change. Settings: VENV=<folder>, PYTHON=<interpreter>, ARGS='<flags for demo, test, bench>'.
+
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+
+BIN := $(VENV)/bin
+# Twice quiet: no word about indexes that are configured and empty; errors are still shown.
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+STAMP := $(VENV)/.gaussworld-installed
+KERNELS := $(wildcard gaussworld/render/kernels/*.cpp gaussworld/render/kernels/*.h)
+CXX_FOUND := $${CXX:-c++} --version
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: help install demo test lint format bench gpu wheel readme clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets.
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+install: $(STAMP) ## Create .venv with GaussWorld, its dependencies and the development tools.
+
+demo: $(STAMP) ## Fit Gaussians to a small tabletop scene: a minute or two without a GPU.
+	$(BIN)/gaussworld demo $(ARGS)
+
+test: $(STAMP) ## Run the test suite.
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## Check style, formatting and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(STAMP) ## Format the code and the README's file map.
+	$(BIN)/ruff check --fix --select I .
+	$(BIN)/ruff format .
+
+readme: $(STAMP) ## Refresh the file map in README.md.
+	REFRESH_README=1 $(BIN)/python -m pytest -q tests/test_readme.py -k file_map
+
+bench: $(STAMP) ## Measure the rasterizer on this machine.
+	$(BIN)/python benchmarks/render.py $(ARGS)
+
+gpu: $(STAMP) ## Run the tests that need a CUDA device, and compare gsplat with the reference.
+	$(BIN)/python -m pytest -m gpu $(ARGS)
+	$(BIN)/python benchmarks/gpu_render.py
+
+wheel: $(STAMP) ## Build dist/gaussworld-*-py3-none-*.whl.
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist
+
+clean: ## Remove everything that was built, .venv included.
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(KERNELS)
+	@$(system_packages)
+	@$(create_environment)
+	@$(install_torch)
+	$(PIP) install --constraint constraints.txt 'scikit-build-core>=1.0' cmake ninja
+	@$(install_gaussworld)
+	@touch $@
+
+# A compiler and the libraries open3d loads: installed where that is allowed, else named in one sentence.
+define system_packages
+need=''; \
+$(CXX_FOUND) >/dev/null 2>&1 || need="$$need g++"; \
+if [ "$$(uname -s)" = Linux ]; then \
+  libraries="$$(PATH=$$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null)"; \
+  for pair in libusb-1.0.so.0:libusb-1.0-0 libGL.so.1:libgl1 libgomp.so.1:libgomp1 libX11.so.6:libx11-6; do \
+    case "$$libraries" in *"$${pair%%:*}"*) ;; *) need="$$need $${pair##*:}";; esac; \
+  done; \
+  python3 -c 'import ensurepip' >/dev/null 2>&1 || need="$$need python3-venv"; \
+fi; \
+if [ -n "$$need" ]; then \
+  as_root=''; [ "$$(id -u)" = 0 ] || as_root='sudo -n'; \
+  if command -v apt-get >/dev/null && $$as_root true 2>/dev/null; then \
+    echo "Installing system packages:$$need"; \
+    { $$as_root apt-get update -qq && \
+      $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$need; } >/dev/null \
+      || echo "Could not install$$need: install them by hand for full speed and all features."; \
+  else \
+    echo "For full speed and all features install these system packages (names of Debian and Ubuntu):$$need"; \
+  fi; \
+fi
+endef
+
+define create_environment
+[ -x $(BIN)/python ] && exit 0; \
+for python in $(PYTHON) python3 python3.13 python3.12 python3.14 python3.11 python; do \
+  command -v $$python >/dev/null 2>&1 || continue; \
+  $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null || continue; \
+  echo "Creating $(VENV) with $$($$python --version)."; \
+  exec $$python -m venv $(VENV); \
+done; \
+echo 'GaussWorld needs Python 3.11 to 3.14: install one, or name it as in `make install PYTHON=/path/to/python3.12`.'; \
+exit 1
+endef
+
+# Without an NVIDIA GPU torch's CPU build saves gigabytes; where it cannot be had, the ordinary one runs as well.
+define install_torch
+$(BIN)/python -c 'import torch' 2>/dev/null && exit 0; \
+torch="$$(grep '^torch==' constraints.txt)"; \
+if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1; then \
+  echo "Installing torch's CPU build: no NVIDIA GPU here."; \
+  $(PIP) install --no-deps "$$torch+cpu" 2>/dev/null \
+  || $(PIP) install --no-deps --timeout 5 --retries 0 --index-url $(TORCH_CPU_INDEX) "$$torch" 2>/dev/null \
+  || echo "The CPU build cannot be had here; taking the ordinary one."; \
+fi
+endef
+
+define install_gaussworld
+if $(CXX_FOUND) >/dev/null 2>&1; then export GAUSSWORLD_REQUIRE_KERNELS=1; \
+else echo 'No C++ compiler found: rendering will use the slow PyTorch reference until you install one and run make install.'; \
+fi; \
+echo "Installing GaussWorld and its dependencies."; \
+$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+endef

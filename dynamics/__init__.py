@@ -1,0 +1,1 @@
+"""World and action to future: particles, physics, learned models, planning."""

@@ -1,0 +1,95 @@
+"""GaussWorld: capture -> world -> prediction with 3D Gaussians. The public names, resolved at first use.
+
+`import gaussworld as gw` is instant; torch is imported by the first name that needs it.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .camera import Camera, CameraModel
+    from .capture import Capture, Frame
+    from .errors import GaussWorldError
+    from .gaussians import Gaussians, cat
+    from .io import load, load_capture, load_framing, save, save_cameras
+    from .metrics import psnr, ssim
+    from .pose import look_at
+    from .render import Rendering, RenderSettings, render
+
+__all__ = [
+    "Camera",
+    "CameraModel",
+    "Capture",
+    "Frame",
+    "GaussWorldError",
+    "Gaussians",
+    "RenderSettings",
+    "Rendering",
+    "__version__",
+    "cat",
+    "load",
+    "load_capture",
+    "load_framing",
+    "look_at",
+    "psnr",
+    "render",
+    "save",
+    "save_cameras",
+    "ssim",
+]
+
+_HOMES = {
+    "Camera": "camera",
+    "CameraModel": "camera",
+    "Capture": "capture",
+    "Frame": "capture",
+    "GaussWorldError": "errors",
+    "Gaussians": "gaussians",
+    "RenderSettings": "render",
+    "Rendering": "render",
+    "cat": "gaussians",
+    "load": "io",
+    "load_capture": "io",
+    "load_framing": "io",
+    "look_at": "pose",
+    "psnr": "metrics",
+    "render": "render",
+    "save": "io",
+    "save_cameras": "io",
+    "ssim": "metrics",
+}
+
+
+class _Package(ModuleType):
+    """Keeps the verb `render` callable, although a folder of that name is imported sooner or later."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'gaussworld' has no attribute {name!r}")
+        home = import_module(f".{_HOMES[name]}", __name__)
+        if name != _HOMES[name]:
+            setattr(self, name, getattr(home, name))
+        return getattr(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Python binds a subpackage to its parent when it is imported, which would hide the function.
+        if name == "render" and isinstance(value, ModuleType):
+            value.__class__ = _CallableFolder
+        super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+class _CallableFolder(ModuleType):
+    """`gaussworld.render` is a folder of modules and, called, the function in it."""
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return self.render(*args, **keywords)
+
+
+sys.modules[__name__].__class__ = _Package

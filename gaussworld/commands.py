@@ -1,0 +1,349 @@
+"""The hub's own verbs: `info`, `convert`, `render`."""
+
+import json as json_text
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from dataclasses import replace as replaced
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from jaxtyping import Float
+from torch import Tensor
+
+from . import io
+from .camera import Camera
+from .capture import Capture
+from .errors import CaptureError, ConfigError, FileFormatError
+from .gaussians import Gaussians
+from .io.images import write_image
+from .io.video import write_video
+from .pose import look_at, pose_from, rotation_from_rotvec
+from .render import Output, Rendering, RenderSettings
+from .render import render as draw
+
+Vector = tuple[float, float, float]
+Axis = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
+Shown = Literal["rgb", "depth", "normals", "alpha"]
+Scene = Annotated[Path, tyro.conf.arg(metavar="SCENE")]
+PERCENTILES = (5, 50, 95)
+
+
+@dataclass(frozen=True)
+class Viewpoint:
+    """Where to look from: a camera of a capture, an eye and a target, or nothing, which frames the scene."""
+
+    camera: Path | None = None
+    """A transforms.json, or the folder of a capture or COLMAP model, whose camera to take."""
+    index: int = 0
+    """Which of its cameras, counted from 0."""
+    eye: Vector | None = None
+    """[unit of the scene] Where the camera is; default: where it sees the whole scene, a little above."""
+    target: Vector | None = None
+    """[unit of the scene] What it looks at; default: the middle of the scene."""
+    up: Axis | None = None
+    """The direction against gravity in the file's axes; default: what the file states, else +z."""
+    fov_deg: float = 50.0
+    """[deg] Vertical field of view."""
+    width: int | None = None
+    """[px] Default: the camera's, else 640; with only one side given the other keeps the shape."""
+    height: int | None = None
+    """[px] Default: the camera's, else 480."""
+
+
+_FRAMED, _SETTINGS = Viewpoint(), RenderSettings()
+
+
+def info(path: Annotated[Path, tyro.conf.arg(metavar="PATH")], /, *, json: bool = False) -> None:
+    """Say what a splat file or a capture holds.
+
+    Args:
+        path: a file of Gaussians (.ply, .splat), a transforms.json, or the folder of a capture.
+        json: print JSON for programs.
+    """
+    facts = _capture_facts(io.load_capture(path)) if _is_capture(path) else _gaussian_facts(path)
+    facts = {"path": str(path), **facts}
+    print(json_text.dumps(facts, indent=2, allow_nan=False) if json else _table(facts))
+
+
+def convert(
+    source: Annotated[Path, tyro.conf.arg(metavar="IN")],
+    target: Annotated[Path, tyro.conf.arg(metavar="OUT")],
+    /,
+    *,
+    sh_degree: Literal[0, 1, 2, 3] | None = None,
+    up: Axis | None = None,
+    force: bool = False,
+) -> None:
+    """Write Gaussians, or a capture's cameras, in another format; the suffixes decide which.
+
+    Args:
+        source: a file of Gaussians (.ply, .splat), or a capture (transforms.json, COLMAP folder).
+        target: the file to write; for a capture a .json, or a folder for a COLMAP model.
+        sh_degree: drop the bands of spherical harmonics above this, or pad up to it.
+        up: state in the file which of its axes points up; nothing is rotated.
+        force: overwrite a file that exists.
+    """
+    _refuse_overwriting(target, force)
+    if _is_capture(source):
+        if sh_degree is not None or up is not None:
+            raise ConfigError(
+                f"--sh-degree and --up are for files of Gaussians, got a capture, {source}; leave them out"
+            )
+        capture = io.load_capture(source)
+        io.save_cameras(capture, target)
+        print(f"Wrote {len(capture):,} cameras to {target}.")
+        return
+    gaussians, framing = io.load(source), io.load_framing(source)
+    if sh_degree is not None:
+        gaussians = gaussians.with_sh_degree(sh_degree)
+    stated_up = _direction(up) if up else framing.up
+    io.save(gaussians, target, frame=framing.frame, up=stated_up, metres_per_unit=framing.metres_per_unit)
+    print(f"Wrote {len(gaussians):,} Gaussians to {target}.")
+
+
+def render(
+    scene: Scene,
+    /,
+    *,
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    output: Shown = "rgb",
+    background: Vector = (0.0, 0.0, 0.0),
+    turntable: int | None = None,
+    force: bool = False,
+    view: Annotated[Viewpoint, tyro.conf.arg(name="")] = _FRAMED,
+    config: RenderSettings = _SETTINGS,
+) -> None:
+    """Draw Gaussians as a picture, or as a video of a walk around them.
+
+    Args:
+        scene: the file of Gaussians to draw.
+        out: the picture (.png, .jpg) or, with --turntable, the video (.mp4) to write.
+        output: what to show; depth is white near and black far, normals are (n + 1) / 2.
+        background: colour behind everything, range [0, 1].
+        turntable: make a video of this many frames, once around the scene in 30 frames a second.
+        force: overwrite a file that exists.
+        view: where to look from.
+        config: constants of the rasterizer.
+    """
+    _refuse_overwriting(out, force)
+    if turntable is not None and turntable < 1:
+        raise ConfigError(f"--turntable: expected at least 1 frame, got {turntable}")
+    gaussians = io.load(scene)
+    up = _direction(view.up) if view.up else io.load_framing(scene).up or (0.0, 0.0, 1.0)
+    camera, pivot = choose_camera(view, gaussians, torch.tensor(up))
+    cameras = [camera] if turntable is None else around(camera, pivot, torch.tensor(up), turntable)
+
+    def pictures() -> Iterator[Float[Tensor, "h w 3"]]:
+        extra: list[Output] = [output] if output in ("depth", "normals") else []
+        for each in cameras:
+            with torch.no_grad():
+                drawn = draw(gaussians, each, background=background, outputs=extra, settings=config)
+            yield picture(drawn, output)
+
+    if turntable is None:
+        write_image(out, next(pictures()))
+    else:
+        write_video(out, pictures(), fps=30.0)
+    print(f"Wrote {out} ({camera.width}x{camera.height}).")
+
+
+def choose_camera(
+    view: Viewpoint, gaussians: Gaussians, up: Float[Tensor, "3"]
+) -> tuple[Camera, Float[Tensor, "3"]]:
+    """The camera that flags ask for, and the point in front of it that a turntable turns about.
+
+    Raises:
+        CaptureError: the capture has no camera of that index.
+        ConfigError: both a capture's camera and an eye or target are given.
+    """
+    low, high = robust_bounds(gaussians)
+    middle, reach = (low + high) / 2, float((high - low).norm()) / 2 or 1.0
+    if view.camera is not None:
+        if view.eye is not None or view.target is not None:
+            raise ConfigError("expected either --camera or --eye and --target, got both; leave one out")
+        camera = _camera_of(io.load_capture(view.camera), view.index, view.camera)
+        return camera.rescaled(*_size(view, camera.width, camera.height)), middle
+    width, height = _size(view, 640, 480)
+    target = middle if view.target is None else torch.tensor(view.target)
+    if view.eye is not None:
+        eye = torch.tensor(view.eye)
+    else:
+        # The narrower field of view must hold the sphere around the scene.
+        half = math.radians(view.fov_deg) / 2
+        half = min(half, math.atan(math.tan(half) * width / height))
+        eye = target + _from_aside(up) * (reach / math.sin(half))
+    return Camera.pinhole(
+        look_at(eye.float(), target.float(), up), width, height, view.fov_deg
+    ), target.float()
+
+
+def around(camera: Camera, pivot: Float[Tensor, "3"], up: Float[Tensor, "3"], count: int) -> list[Camera]:
+    """The camera at `count` places of a full turn about the axis `up` through `pivot`, itself first."""
+    axis = torch.nn.functional.normalize(up, dim=0)
+    cameras = []
+    for step in range(count):
+        turn = rotation_from_rotvec(axis * (2 * math.pi * step / count))
+        pose = pose_from(turn, pivot - turn @ pivot) @ camera.world_from_camera
+        cameras.append(replaced(camera, world_from_camera=pose))
+    return cameras
+
+
+def picture(drawn: Rendering, output: Shown) -> Float[Tensor, "h w 3"]:
+    """One channel of a rendering as a picture for people."""
+    if output == "rgb":
+        return drawn.rgb.clamp(0, 1)
+    if output == "alpha":
+        return drawn.alpha[..., None].expand(-1, -1, 3)
+    hit = drawn.alpha > 0.5
+    if output == "normals":
+        assert drawn.normals is not None
+        normals = torch.nn.functional.normalize(drawn.normals, dim=-1)
+        return torch.where(hit[..., None], (normals + 1) / 2, torch.zeros_like(normals))
+    assert drawn.depth is not None
+    if not bool(hit.any()):
+        return torch.zeros_like(drawn.rgb)
+    near, far = (
+        float(drawn.depth[hit].sort().values[int(share * (int(hit.sum()) - 1))]) for share in (0.01, 0.99)
+    )
+    gray = 1 - 0.9 * ((drawn.depth - near) / max(far - near, 1e-6)).clamp(0, 1)
+    return torch.where(hit, gray, torch.zeros_like(gray))[..., None].expand(-1, -1, 3)
+
+
+def robust_bounds(gaussians: Gaussians) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
+    """[unit of the scene] The box between the 5th and 95th percentile of the Gaussians that can be seen.
+
+    Trained scenes have floaters far out, which would make everything else a dot.
+
+    Raises:
+        ValueError: there are no Gaussians.
+    """
+    if not len(gaussians):
+        raise ValueError("expected a scene with Gaussians, got an empty one")
+    seen = gaussians.opacities > 0.1
+    means = gaussians.means[seen if bool(seen.any()) else torch.ones_like(seen)].detach().cpu()
+    ordered = means.sort(dim=0).values
+    last = len(ordered) - 1
+    return ordered[int(0.05 * last)], ordered[math.ceil(0.95 * last)]
+
+
+def _from_aside(up: Float[Tensor, "3"]) -> Float[Tensor, "3"]:
+    """A unit direction from the scene to a viewer who looks 25 degrees downward."""
+    up = torch.nn.functional.normalize(up, dim=0)
+    # The horizontal axis nearest to -y, so that a z-up scene is seen from its front.
+    front = torch.tensor([0.3, -1.0, 0.0]) if abs(float(up[1])) < 0.9 else torch.tensor([0.3, 0.0, -1.0])
+    front = torch.nn.functional.normalize(front - (front @ up) * up, dim=0)
+    return math.cos(math.radians(25)) * front + math.sin(math.radians(25)) * up
+
+
+def _size(view: Viewpoint, width: int, height: int) -> tuple[int, int]:
+    if view.width is not None and view.height is not None:
+        return view.width, view.height
+    if view.width is not None:
+        return view.width, max(1, round(view.width * height / width))
+    if view.height is not None:
+        return max(1, round(view.height * width / height)), view.height
+    return width, height
+
+
+def _camera_of(capture: Capture, index: int, path: Path) -> Camera:
+    if not 0 <= index < len(capture):
+        raise CaptureError(f"{path}: expected --index between 0 and {len(capture) - 1}, got {index}")
+    return capture.frames[index].camera
+
+
+def _direction(axis: Axis) -> Vector:
+    sign = 1.0 if axis[0] == "+" else -1.0
+    x, y, z = (sign if axis[1] == name else 0.0 for name in "xyz")
+    return x, y, z
+
+
+def _refuse_overwriting(path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise ConfigError(f"expected a new file, got {path}, which exists; add --force to overwrite it")
+
+
+def _is_capture(path: Path) -> bool:
+    if not path.exists():
+        raise FileFormatError(f"expected a file of Gaussians or a capture, got {path}, which does not exist")
+    return path.is_dir() or path.suffix.lower() == ".json"
+
+
+def _gaussian_facts(path: Path) -> dict[str, Any]:
+    gaussians, framing = io.load(path), io.load_framing(path)
+    facts: dict[str, Any] = {"kind": "gaussians", "count": len(gaussians), "sh_degree": gaussians.sh_degree}
+    if len(gaussians):
+        low, high = gaussians.means.amin(0), gaussians.means.amax(0)
+        core_low, core_high = robust_bounds(gaussians)
+        facts |= {
+            "bounds_min": _rounded(low),
+            "bounds_max": _rounded(high),
+            "extent": _rounded(high - low),
+            "core_min": _rounded(core_low),
+            "core_max": _rounded(core_high),
+            "opacity_percentiles": _percentiles(gaussians.opacities),
+            "scale_percentiles": _percentiles(gaussians.scales.flatten()),
+        }
+    tensors = vars(gaussians).values()
+    return facts | {
+        "up": list(framing.up) if framing.up else None,
+        "metres_per_unit": framing.metres_per_unit,
+        "frame": framing.frame,
+        "file_size": path.stat().st_size,
+        "memory_size": sum(tensor.nbytes for tensor in tensors),
+    }
+
+
+def _capture_facts(capture: Capture) -> dict[str, Any]:
+    cameras = [frame.camera for frame in capture.frames]
+    sizes = Counter(f"{camera.width}x{camera.height} {camera.model.value}" for camera in cameras)
+    facts: dict[str, Any] = {
+        "kind": "capture",
+        "frames": len(capture),
+        "splits": dict(Counter(frame.split for frame in capture.frames)),
+        "cameras": dict(sizes),
+        "with_depth": sum(frame.depth is not None for frame in capture.frames),
+        "with_mask": sum(frame.mask is not None for frame in capture.frames),
+        "points": len(capture.points),
+        "metres_per_unit": capture.metres_per_unit,
+    }
+    if cameras:
+        centers = torch.stack([camera.center for camera in cameras])
+        facts |= {"camera_min": _rounded(centers.amin(0)), "camera_max": _rounded(centers.amax(0))}
+    return facts
+
+
+def _percentiles(values: Float[Tensor, " m"]) -> dict[str, float]:
+    ordered = values.detach().sort().values
+    return {str(p): _shortened(float(ordered[round(p / 100 * (len(ordered) - 1))])) for p in PERCENTILES}
+
+
+def _rounded(vector: Float[Tensor, "3"]) -> list[float]:
+    return [_shortened(value) for value in vector.detach().tolist()]
+
+
+def _shortened(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def _table(facts: dict[str, Any]) -> str:
+    """Facts as aligned lines, without those nobody stated."""
+    stated = {key: value for key, value in facts.items() if value is not None}
+    width = max(map(len, stated)) + 2
+    return "\n".join(
+        f"{key.replace('_', ' '):<{width}}{_spelled(key, value)}" for key, value in stated.items()
+    )
+
+
+def _spelled(key: str, value: Any) -> str:
+    if key.endswith("size"):
+        return f"{value / 1e6:,.2f} MB"
+    if isinstance(value, dict):
+        names = {name: f"{name} %" if key.endswith("percentiles") else name for name in value}
+        return ", ".join(f"{names[name]}: {_spelled('', inner)}" for name, inner in value.items()) or "none"
+    if isinstance(value, list):
+        return "  ".join(f"{inner:.6g}" for inner in value)
+    return f"{value:,}" if isinstance(value, int) else str(value)

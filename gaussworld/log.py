@@ -1,0 +1,192 @@
+"""Events of long work and their listeners: progress bar, plain lines, metrics.jsonl; logging's set-up.
+
+Long work (training, reconstruction, planning) is an iterator of events that ends with `Done`; prints nothing.
+`follow` is the listener of the command line:
+
+    fitted = follow(train(capture, config), "Fitting", metrics=run / "metrics.jsonl").result
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import IO, Generic, TypeVar
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """So much is done: `step` of `total`, and how it goes."""
+
+    step: int
+    """Steps finished so far."""
+    total: int | None
+    """Steps there will be; None while nobody knows."""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Figures worth plotting, such as loss, psnr [dB] or the number of Gaussians."""
+    message: str = ""
+    """What is being done right now, in a few words."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One sentence the user should read; work goes on."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Done(Generic[T]):
+    """The last event of a stream, with what the work made."""
+
+    result: T
+    message: str = ""
+
+
+Event = Progress | Notice | Done[T]
+
+_Listener = Callable[[Progress | Notice], None]
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def follow(events: Iterable[Event[T]], title: str, metrics: Path | str | None = None) -> Done[T]:
+    """Run long work to its end, showing a progress bar on a terminal and a line every few seconds elsewhere.
+
+    Everything is shown on stderr. Work that is a generator is closed when the user interrupts, so that its
+    `finally` blocks run before the error goes on.
+
+    Args:
+        events: the work; its last event is `Done`.
+        title: what the work is called in front of the bar.
+        metrics: a file that gets one JSON object per `Progress`: step, seconds since the start, values.
+
+    Returns:
+        The `Done` event.
+
+    Raises:
+        ValueError: the work ended without `Done`.
+    """
+    with ExitStack() as stack:
+        if isinstance(events, Generator):
+            stack.callback(events.close)
+        listeners = [stack.enter_context(_shown(title))]
+        if metrics is not None:
+            listeners.append(stack.enter_context(_recorded(Path(metrics))))
+        for event in events:
+            if isinstance(event, Done):
+                if event.message:
+                    _console().print(escape(event.message))
+                return event
+            for listener in listeners:
+                listener(event)
+    raise ValueError(f"{title}: expected a stream of events that ends with Done, but it ended without")
+
+
+def setup_logging(verbose: bool = False) -> None:
+    """Send log records to stderr without breaking progress bars: warnings, or from INFO up when `verbose`."""
+    from rich.logging import RichHandler
+
+    handler = RichHandler(console=_console(), show_time=verbose, show_path=verbose, markup=False)
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(message)s", handlers=[handler]
+    )
+
+
+@cache
+def _console() -> Console:
+    # One console for bars, lines and log records, so that none of them tears another apart.
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def _shown(title: str) -> Iterator[_Listener]:
+    console = _console()
+    if not console.is_terminal:
+        yield _plain_lines(console, title)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console, transient=False) as bar:
+        task = bar.add_task(escape(title), total=None, figures="")
+        start = time.monotonic()
+
+        def listen(event: Progress | Notice) -> None:
+            if isinstance(event, Notice):
+                bar.console.print(escape(event.message))
+                return
+            figures = _figures(event, time.monotonic() - start)
+            bar.update(task, completed=event.step, total=event.total, figures=escape(figures))
+
+        yield listen
+
+
+def _plain_lines(console: Console, title: str) -> _Listener:
+    """The first step, the last, and one every few seconds in between."""
+    start = time.monotonic()
+    due = start
+
+    def listen(event: Progress | Notice) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if isinstance(event, Notice):
+            console.print(escape(event.message), soft_wrap=True)
+        elif now >= due or event.step == event.total:
+            due = now + _SECONDS_BETWEEN_LINES
+            of = f"/{event.total}" if event.total is not None else ""
+            line = f"{title} {event.step}{of} {_figures(event, now - start)}"
+            console.print(escape(line.rstrip()), soft_wrap=True)
+
+    return listen
+
+
+def _figures(event: Progress, seconds: float) -> str:
+    """Message, speed and values in one line: `fitting 41.2 steps/s loss 0.0312 gaussians 12,345`."""
+    parts = [event.message] if event.message else []
+    if event.step > 0 and seconds > 0.2:
+        rate = event.step / seconds
+        parts.append(f"{rate:.1f} steps/s" if rate >= 1 else f"{1 / rate:.1f} s/step")
+    parts += [f"{name} {_figure(value)}" for name, value in event.values.items()]
+    return "  ".join(parts)
+
+
+def _figure(value: float) -> str:
+    return f"{int(value):,}" if math.isfinite(value) and value == int(value) else f"{value:.4g}"
+
+
+@contextmanager
+def _recorded(path: Path) -> Iterator[_Listener]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        yield _json_lines(file)
+
+
+def _json_lines(file: IO[str]) -> _Listener:
+    start = time.monotonic()
+
+    def listen(event: Progress | Notice) -> None:
+        if isinstance(event, Progress) and event.values:
+            # NaN and infinity are no JSON: a reader must find null, not a parse error.
+            values = {k: float(v) if math.isfinite(v) else None for k, v in event.values.items()}
+            file.write(
+                json.dumps({"step": event.step, "seconds": round(time.monotonic() - start, 3), **values})
+                + "\n"
+            )
+            file.flush()
+
+    return listen

@@ -1,0 +1,1 @@
+"""Images to world: structure from motion, training, meshes, objects."""

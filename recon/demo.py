@@ -1,0 +1,211 @@
+"""The verb `demo`: ray-cast a tabletop of meshes, fit Gaussians to the pictures, show truth beside fit."""
+
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gaussworld.camera import Camera
+from gaussworld.capture import Capture
+from gaussworld.errors import ConfigError
+from gaussworld.gaussians import Gaussians
+from gaussworld.io import save, save_cameras
+from gaussworld.io.images import write_image
+from gaussworld.io.video import write_video
+from gaussworld.log import follow
+from gaussworld.render import render
+
+from .evaluate import Scores, evaluate
+from .frames import View, load_view
+from .synthetic import SKY, TabletopConfig, tabletop
+from .trainer import TrainConfig, train
+
+#: Matt surfaces and known points need little: half a minute on two cores.
+DEMO = TrainConfig(steps=1500, max_gaussians=25_000, sh_degree=1)
+
+_MADE_BY = "gaussworld demo"
+_DIFFERENCE_GAIN = 4
+_TURNTABLE_SECONDS, _TURNTABLE_FPS = 4, 30
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One row of the picture: a view, how the Gaussians show it, and what to write beside it."""
+
+    view: View
+    fit: Float[Tensor, "h w 3"]
+    label: str
+
+
+def main(out: Path = Path("out/demo"), config: TrainConfig = DEMO) -> None:
+    """Ray-cast a small tabletop, fit Gaussians to the pictures on the CPU, and show both side by side.
+
+    Writes side_by_side.png, turntable.mp4, scene.ply, images with cameras.json, report.json, metrics.jsonl;
+    takes less than a minute on two cores.
+
+    Args:
+        out: folder for the results; one that an earlier demo wrote is written again.
+        config: how to fit; its seed arranges the scene too, its background is the scene's sky.
+    """
+    start = time.monotonic()
+    claim(out)
+    config = replace(config, background=SKY)
+    capture = tabletop(TabletopConfig(), config.seed)
+    seconds = {"scene": time.monotonic() - start}
+    gaussians = follow(train(capture, config), "Fitting", metrics=out / "metrics.jsonl").result
+    seconds["fit"] = time.monotonic() - start - seconds["scene"]
+    report = write_results(out, capture, gaussians)
+    seconds["total"] = time.monotonic() - start
+    report |= {"steps": config.steps, "seed": config.seed, "seconds": _rounded(seconds), "finished": True}
+    _write_report(out, report)
+    _print_summary(out, report, seconds)
+
+
+def claim(out: Path) -> None:
+    """Make the folder ours before the work begins.
+
+    Raises:
+        ConfigError: it holds files that no demo wrote, or is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out: expected a folder, got the file {out}; name another place")
+    if out.is_dir() and any(out.iterdir()) and not _ours(out / "report.json"):
+        raise ConfigError(
+            f"--out: expected a new folder or one that an earlier demo wrote, got {out}, which holds other"
+            " files; name another folder"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    _write_report(out, {"finished": False})
+
+
+def write_results(out: Path, capture: Capture, gaussians: Gaussians) -> dict:
+    """Write pictures, video, scene and cameras; returns the figures of the report."""
+    held_out = [load_view(frame) for frame in capture.of("test")]
+    trained = [load_view(frame) for frame in capture.of("train")]
+    scores = evaluate(gaussians, held_out, SKY), evaluate(gaussians, trained, SKY)
+    chosen = [
+        *_panels(gaussians, held_out, scores[0], "held-out", 3),
+        *_panels(gaussians, trained, scores[1], "training", 2),
+    ]
+    write_image(out / "side_by_side.png", side_by_side(chosen))
+    write_video(out / "turntable.mp4", turntable(gaussians), _TURNTABLE_FPS)
+    save(gaussians, out / "scene.ply")
+    save_cameras(write_pictures(capture, out / "images"), out / "cameras.json")
+    return {
+        "held_out": _figures(scores[0]),
+        "training": _figures(scores[1]),
+        "gaussians": len(gaussians),
+        "views": len(capture),
+    }
+
+
+def write_pictures(capture: Capture, folder: Path) -> Capture:
+    """The same capture with its pictures on disk, as other programs want them."""
+    frames = []
+    for i, frame in enumerate(capture.frames):
+        path = folder / f"{i:03d}.png"
+        write_image(path, load_view(frame).image)
+        frames.append(replace(frame, image=path, depth=None))
+    return replace(capture, frames=tuple(frames))
+
+
+@torch.no_grad()
+def turntable(gaussians: Gaussians, width: int = 640, height: int = 480) -> Iterator[Float[Tensor, "h w 3"]]:
+    """One slow turn around the table, the camera rising and sinking once."""
+    count = _TURNTABLE_SECONDS * _TURNTABLE_FPS
+    for i in range(count):
+        turn = 2 * math.pi * i / count
+        elevation = math.radians(34 + 12 * math.sin(turn))
+        eye = (
+            math.cos(elevation) * math.cos(turn),
+            math.cos(elevation) * math.sin(turn),
+            math.sin(elevation),
+        )
+        camera = Camera.looking_at(eye, (0.0, 0.0, 0.0), width, height, 44.0)
+        yield render(gaussians, camera, background=SKY).rgb
+
+
+def side_by_side(panels: Sequence[Panel]) -> Float[Tensor, "h w 3"]:
+    """Truth, fit and amplified difference of each panel in a row, with captions."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    gap, head = 6, 26
+    height, width = panels[0].fit.shape[:2]
+    sheet = Image.new("RGB", (3 * width + 4 * gap, head + len(panels) * (height + gap)), (250, 250, 250))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    for column, title in enumerate(
+        ("truth: ray-cast meshes", "fit: Gaussians", f"difference x{_DIFFERENCE_GAIN}")
+    ):
+        draw.text((gap + column * (width + gap) + 4, 5), title, fill=(20, 20, 20), font=font)
+    for row, panel in enumerate(panels):
+        top = head + row * (height + gap)
+        difference = (panel.fit - panel.view.image).abs() * _DIFFERENCE_GAIN
+        for column, picture in enumerate((panel.view.image, panel.fit, difference)):
+            sheet.paste(Image.fromarray(_bytes(picture)), (gap + column * (width + gap), top))
+        draw.text((gap + 6, top + 4), panel.label, fill=(20, 20, 20), font=font)
+    pixels = torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8)
+    return pixels.reshape(sheet.height, sheet.width, 3).float() / 255
+
+
+@torch.no_grad()
+def _panels(
+    gaussians: Gaussians, views: Sequence[View], scores: Scores, kind: str, count: int
+) -> list[Panel]:
+    """The worst view first, so that the picture flatters nobody, then others spread over the ring."""
+    order = sorted(range(len(views)), key=lambda i: scores.views[i].psnr)
+    chosen = [order[(i * (len(order) - 1)) // max(1, count - 1)] for i in range(min(count, len(order)))]
+    panels = []
+    for i in chosen:
+        fit = render(gaussians, views[i].camera, background=SKY).rgb.clamp(0, 1)
+        panels.append(Panel(views[i], fit, f"{kind} view {i}: {scores.views[i].psnr:.1f} dB"))
+    return panels
+
+
+def _bytes(picture: Tensor):
+    return (picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy()
+
+
+def _figures(scores: Scores) -> dict:
+    views = [{"psnr": round(view.psnr, 3), "ssim": round(view.ssim, 4)} for view in scores.views]
+    return {"psnr": round(scores.psnr, 3), "ssim": round(scores.ssim, 4), "views": views}
+
+
+def _rounded(seconds: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in seconds.items()}
+
+
+def _ours(report: Path) -> bool:
+    try:
+        return json.loads(report.read_text(encoding="utf-8")).get("made_by") == _MADE_BY
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _write_report(out: Path, report: dict) -> None:
+    text = json.dumps({"made_by": _MADE_BY, **report}, indent=2)
+    (out / "report.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _print_summary(out: Path, report: dict, seconds: dict[str, float]) -> None:
+    from rich.console import Console
+
+    held_out = report["held_out"]
+    console = Console(highlight=False)
+    console.print(
+        f"Fitted {report['gaussians']:,} Gaussians to {report['views'] - len(held_out['views'])} pictures in"
+        f" {seconds['fit']:.0f} s ({seconds['total']:.0f} s in all)."
+        f" Pictures held out: {held_out['psnr']:.1f} dB PSNR, {held_out['ssim']:.3f} SSIM."
+    )
+    for name, what in (
+        ("side_by_side.png", "truth, fit and difference"),
+        ("turntable.mp4", "a turn around the scene"),
+        ("scene.ply", "the Gaussians"),
+        ("report.json", "the figures"),
+    ):
+        console.print(f"  {out / name}  {what}", soft_wrap=True)

@@ -1,0 +1,1 @@
+"""See, edit and predict a world in the browser."""
