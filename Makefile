@@ -1,5 +1,6 @@
 # `make demo` and `make test` work in a fresh clone: both install GaussWorld into $(VENV) first, and again when the
-# kernels or the dependencies change. Settings: VENV=<folder>, PYTHON=<interpreter>, ARGS='<flags for demo, test, bench>'.
+# kernels or the dependencies change. Settings: VENV=<folder>, PYTHON=<interpreter>, TORCH_INDEX=<address of
+# PyTorch's CPU wheels>, ARGS='<flags for demo, test, bench>'.
 
 VENV ?= .venv
 PYTHON ?=
@@ -11,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 STAMP := $(VENV)/.gaussworld-installed
 KERNELS := $(wildcard gaussworld/render/kernels/*.cpp gaussworld/render/kernels/*.h)
 CXX_FOUND := $${CXX:-c++} --version
-TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
 
 .PHONY: help install demo test lint format bench gpu wheel readme clean
 .DEFAULT_GOAL := help
@@ -28,9 +29,11 @@ test: $(STAMP) ## Run the test suite.
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(STAMP) ## Check style, formatting and types.
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	@status=0; \
+	$(BIN)/ruff check . || status=1; \
+	$(BIN)/ruff format --check . || status=1; \
+	$(BIN)/pyright --pythonpath $(BIN)/python || status=1; \
+	exit $$status
 
 format: $(STAMP) ## Format the code and the README's file map.
 	$(BIN)/ruff check --fix --select I .
@@ -105,8 +108,8 @@ torch="$$(grep '^torch==' constraints.txt)"; \
 if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1; then \
   echo "Installing torch's CPU build: no NVIDIA GPU here."; \
   $(PIP) install --no-deps "$$torch+cpu" 2>/dev/null \
-  || $(PIP) install --no-deps --timeout 5 --retries 0 --index-url $(TORCH_CPU_INDEX) "$$torch" 2>/dev/null \
-  || echo "The CPU build cannot be had here; taking the ordinary one."; \
+  || { [ -n "$(TORCH_INDEX)" ] && $(PIP) install --no-deps --index-url "$(TORCH_INDEX)" "$$torch"; } \
+  || echo "The CPU build cannot be had here: taking the ordinary one, several GB; see TORCH_INDEX in README.md."; \
 fi
 endef
 

@@ -120,4 +120,7 @@ def _request(
 def _first(rendering: Rendering) -> Rendering:
     """Drop the camera axis of the pictures of a batch of one."""
     pictures = {name: value for name, value in vars(rendering).items() if name not in ("means2d", "radii")}
-    return replace(rendering, **{name: value[0] for name, value in pictures.items() if value is not None})
+    # Squeezing is a view in both directions; indexing would copy every gradient.
+    return replace(
+        rendering, **{name: value.squeeze(0) for name, value in pictures.items() if value is not None}
+    )

@@ -14,6 +14,7 @@ from ..gaussians import Gaussians
 from ..sh import coefficient_count, evaluate_sh
 from . import kernels
 from .contract import MAX_LOG_SCALE, Rendering, RenderRequest, RenderSettings, check_finite, facing_normals
+from .recycle import recycled
 
 #: [px] so that tile coordinates fit 16 bits in the kernels.
 MAX_SIDE = 1 << 20
@@ -51,12 +52,17 @@ def rasterize(gaussians: Gaussians, cameras: list[Camera], request: RenderReques
             f"expected pictures of at most {MAX_SIDE} px a side, got {width}x{height}; render crops"
         )
     projections = [_project(gaussians, camera, request) for camera in cameras]
-    means2d = torch.stack([p.means2d for p in projections])
+    means2d = _stacked([p.means2d for p in projections])
     if means2d.requires_grad:
         means2d.retain_grad()
     pictures = [_blend(p, means2d, i, gaussians, cameras[i], request) for i, p in enumerate(projections)]
-    stacked = {name: torch.stack([picture[name] for picture in pictures]) for name in pictures[0]}
-    return Rendering(**stacked, means2d=means2d, radii=torch.stack([p.radii for p in projections]))
+    stacked = {name: _stacked([picture[name] for picture in pictures]) for name in pictures[0]}
+    return Rendering(**stacked, means2d=means2d, radii=_stacked([p.radii for p in projections]))
+
+
+def _stacked(values: list[Tensor]) -> Tensor:
+    """A leading camera axis; one camera's needs no copy."""
+    return values[0][None] if len(values) == 1 else torch.stack(values)
 
 
 class _Projection:
@@ -123,7 +129,7 @@ def _blend(
     if "normals" in request.outputs:
         columns.append(facing_normals(gaussians, camera))
     features = torch.cat(columns, dim=1) if columns else None
-    inputs = (means2d[index], *projection.projected, features)
+    inputs = (means2d.squeeze(0) if len(means2d) == 1 else means2d[index], *projection.projected, features)
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
     background = None if request.background is None else request.background[index]
     rgb, alpha, depth, extra = _Blend.apply(
@@ -168,6 +174,7 @@ class _Project(torch.autograd.Function):
         radii = torch.empty(len(means), 2, dtype=torch.int32)
         frame.call("gw_project", ctx.input, means2d, radii)
         ctx.frame = frame
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(*data)
         ctx.mark_non_differentiable(radii)
         frame.has_moments = False  # pyright: ignore[reportAttributeAccessIssue]
@@ -175,12 +182,14 @@ class _Project(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, v_means2d: Tensor, _v_radii: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+    def backward(ctx: Any, v_means2d: Tensor | None, _v_radii: None) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        if v_means2d is None:
+            return (None,) * 12
         data = ctx.saved_tensors
         colors = data[5]
-        gradients = [torch.empty_like(t) for t in data[:4]]
-        v_sh = torch.empty_like(data[4]) if colors is None and ctx.needs_input_grad[7] else None
-        v_colors = None if colors is None else torch.empty_like(colors)
+        gradients = [recycled(t.shape) for t in data[:4]]
+        v_sh = recycled(data[4].shape) if colors is None and ctx.needs_input_grad[7] else None
+        v_colors = None if colors is None else recycled(colors.shape)
         v_means2d = v_means2d.contiguous()
         out = kernels.ProjectionGradient(
             *(None if t is None else t.data_ptr() for t in (v_means2d, *gradients, v_sh, v_colors))
@@ -222,6 +231,7 @@ class _Blend(torch.autograd.Function):
         if features is not None:
             extra = torch.empty(*size, features.shape[1])
             frame.call("gw_blend_features", features, features.shape[1], extra)
+        ctx.set_materialize_grads(False)
         ctx.frame, ctx.screen, ctx.index, ctx.absolute = frame, screen, index, "absgrad" in request.outputs
         ctx.projected = projected[0] is not None
         ctx.save_for_backward(features, alpha, means2d)

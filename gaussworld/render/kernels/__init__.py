@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_void_p
@@ -93,7 +94,9 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
 
 
 def _folders() -> list[Path]:
-    return [Path(__file__).parent]
+    """Beside this file; after an editable install the sources are here and the libraries in site-packages."""
+    installed = (Path(entry, "gaussworld", "render", "kernels") for entry in sys.path)
+    return [Path(__file__).parent, *installed]
 
 
 @cache

@@ -32,11 +32,20 @@ static inline void load_features(const Frame& f, const uint32_t* list, int count
   }
 }
 
-// The gradients that sixteen contributors of one block collect, pixel by pixel.
+// One block's way through the contributors, back to front.
+struct BlockGradient {
+  F16 transmittance, behind;  // behind: gradient carried by everything farther away
+  float v[4][16];             // gradients of the four channels, by lane
+};
+
+// Sixteen contributors with their pixels' gradients, waiting to be summed. They come from one block or from a few: short
+// lists would leave most lanes empty otherwise.
 struct Contributors {
   alignas(64) float g[16][16], weight[16][16];
-  alignas(64) float dx[16], dy[16], l11[16], l12[16], l22[16];
-  uint32_t index[16];
+  alignas(64) float dx[16], dy[16], l11[16], l12[16], l22[16];  // dx, dy: centre of the block minus mean
+  int64_t row[16];
+  int block[16];
+  int count = 0;
 };
 
 // Sums over the pixels of a block, contributor by lane: x, y about the block's centre.
@@ -78,55 +87,66 @@ static inline F16 channel_sum(const F16 (&weight)[16], const float* v) {
   return even + odd;
 }
 
-// Turn sixteen contributors' pixel gradients into sums per contributor and add them to their rows: 16 floats, then features.
-static inline void add_contributors(const Contributors& c, int count, int block, const float (&v)[4][16], bool absolute,
-                                    TileFeatures& features, float* rows) {
+// Channel sums of contributors that may belong to several blocks, each with its own pixel gradients.
+template <class Gradients>
+static inline F16 channel_sums(const Contributors& c, const F16 (&weight)[16], const Gradients& gradients) {
+  F16 total(0.0f);
+  for (int i = 0; i < c.count;) {
+    uint32_t run = 0;
+    int block = c.block[i];
+    for (; i < c.count && c.block[i] == block; ++i) run |= 1u << i;
+    total = select(mask_from_bits(run), channel_sum(weight, gradients(block)), total);
+  }
+  return total;
+}
+
+// Turn the pixel gradients of waiting contributors into sums and add them to their rows: 16 floats, then features.
+static inline void add_contributors(Contributors& c, BlockGradient* blocks, bool absolute, TileFeatures& features,
+                                    float* rows) {
   F16 g[16], w[16];
-  for (int i = 0; i < 16; ++i) g[i] = i < count ? F16::load(c.g[i]) : F16(0.0f);
-  for (int i = 0; i < 16; ++i) w[i] = i < count ? F16::load(c.weight[i]) : F16(0.0f);
+  for (int i = 0; i < 16; ++i) g[i] = i < c.count ? F16::load(c.g[i]) : F16(0.0f);
+  for (int i = 0; i < 16; ++i) w[i] = i < c.count ? F16::load(c.weight[i]) : F16(0.0f);
   transpose(g);
   transpose(w);
   F16 out[16];
   F16 m, mx, my, mxx, mxy, myy;
   block_moments(g, m, mx, my, mxx, mxy, myy);
-  F16 ox = F16::load(c.dx) + F16(block_x(block)), oy = F16::load(c.dy) + F16(block_y(block));
+  F16 ox = F16::load(c.dx), oy = F16::load(c.dy);
   F16 gx = fma(ox, m, mx), gy = fma(oy, m, my);
   out[G] = m, out[GX] = gx, out[GY] = gy;
   out[GXX] = fma(ox, mx + gx, mxx);
   out[GXY] = fma(ox, my, fma(oy, gx, mxy));
   out[GYY] = fma(oy, my + gy, myy);
-  for (int k = 0; k < 4; ++k) out[RED + k] = channel_sum(w, v[k]);
+  for (int k = 0; k < 4; ++k) out[RED + k] = channel_sums(c, w, [&](int b) { return blocks[b].v[k]; });
   out[ABS_X] = out[ABS_Y] = out[12] = out[13] = out[14] = out[15] = F16(0.0f);
   if (absolute) absolute_moments(c, g, ox, oy, out[ABS_X], out[ABS_Y]);
   transpose(out);
   const int64_t stride = 16 + features.width;
-  for (int i = 0; i < count; ++i) {
-    float* row = rows + stride * c.index[i];
+  for (int i = 0; i < c.count; ++i) {
+    float* row = rows + stride * c.row[i];
     (F16::load(row) + out[i]).store(row);
   }
   for (int64_t k = 0; k < features.width; ++k) {
     float lanes[16];
-    channel_sum(w, features.gradients(block, k)).store(lanes);
-    for (int i = 0; i < count; ++i) rows[stride * c.index[i] + 16 + k] += lanes[i];
+    channel_sums(c, w, [&](int b) { return features.gradients(b, k); }).store(lanes);
+    for (int i = 0; i < c.count; ++i) rows[stride * c.row[i] + 16 + k] += lanes[i];
   }
+  c.count = 0;
 }
 
-struct BlockGradient {
-  F16 transmittance, behind;  // behind: gradient carried by everything farther away
-  float v[4][16];
-};
-
-// One block's share of a chunk: `entries` front to back.
-static inline void blend_block_backward(const Chunk& chunk, const uint32_t* entries, int count, int block, F16 max_alpha,
-                                        bool absolute, TileFeatures& features, BlockGradient& s, float* rows) {
-  F16 px = lanes_x() + F16(block_x(block)), py = lanes_y() + F16(block_y(block)), one(1.0f);
+// A block's share of a chunk: `entries` front to back, `first` the place of the chunk in the tile's list.
+static inline void blend_block_backward(const Chunk& chunk, int64_t first, const uint32_t* entries, int count, int block,
+                                        F16 max_alpha, bool absolute, TileFeatures& features, BlockGradient* blocks,
+                                        Contributors& c, float* rows) {
+  BlockGradient& s = blocks[block];
+  const float x = block_x(block), y = block_y(block);
+  F16 px = lanes_x() + F16(x), py = lanes_y() + F16(y), one(1.0f);
   F16 v0 = F16::load(s.v[0]), v1 = F16::load(s.v[1]), v2 = F16::load(s.v[2]), v3 = F16::load(s.v[3]);
   F16 t = s.transmittance, behind = s.behind;
-  Contributors c;
-  for (int last = count; last > 0; last -= 16) {
-    int some = last < 16 ? last : 16;
-    for (int i = 0; i < some; ++i) {
-      uint32_t entry = entries[last - 1 - i], k = entry & 0xffff;
+  while (count > 0) {
+    int some = std::min(count, 16 - c.count);
+    for (int i = c.count; i < c.count + some; ++i) {
+      uint32_t entry = entries[--count], k = entry & 0xffff;
       F16 raw = exp2_fast(log2_alpha(chunk, k, px, py));
       M16 lanes = mask_from_bits(entry >> 16);
       F16 alpha = keep(lanes, min(raw, max_alpha));
@@ -141,10 +161,12 @@ static inline void blend_block_backward(const Chunk& chunk, const uint32_t* entr
       behind = fma(weight, value, behind);
       keep(less_equal(raw, max_alpha), alpha * v_alpha).store(c.g[i]);
       weight.store(c.weight[i]);
-      c.dx[i] = chunk.dx[k], c.dy[i] = chunk.dy[k], c.index[i] = k;
+      c.dx[i] = chunk.dx[k] + x, c.dy[i] = chunk.dy[k] + y;
+      c.row[i] = first + k, c.block[i] = block;
       if (absolute) c.l11[i] = chunk.l11[k], c.l12[i] = chunk.l12[k], c.l22[i] = chunk.l22[k];
     }
-    add_contributors(c, some, block, s.v, absolute, features, rows);
+    c.count += some;
+    if (c.count == 16) add_contributors(c, blocks, absolute, features, rows);
   }
   s.transmittance = t, s.behind = behind;
 }
@@ -178,6 +200,7 @@ static void blend_tile_backward(const Frame& f, int64_t tile, const RasterGradie
   int left = (int)(tile % f.tiles_x) * TILE, top = (int)(tile / f.tiles_x) * TILE;
   for (int b = 0; b < BLOCKS; ++b)
     if (left + b % 4 * BLOCK < f.width && top + b / 4 * BLOCK < f.height) begin_block(f, tile, b, v, features, blocks[b]);
+  Contributors waiting;
   for (int k = done - 1; k >= 0; --k) {
     int64_t i = begin + (int64_t)k * CHUNK;
     const uint32_t* list = f.list.data() + i;
@@ -187,11 +210,12 @@ static void blend_tile_backward(const Frame& f, int64_t tile, const RasterGradie
     const uint32_t* entries = segment.entries;
     for (int b = 0; b < BLOCKS; ++b) {
       if (segment.count[b])
-        blend_block_backward(chunk, entries, segment.count[b], b, F16(f.max_alpha), v.absolute, features, blocks[b],
-                             rows + stride * (i - begin));
+        blend_block_backward(chunk, i - begin, entries, segment.count[b], b, F16(f.max_alpha), v.absolute, features,
+                             blocks, waiting, rows);
       entries += segment.count[b];
     }
   }
+  if (waiting.count) add_contributors(waiting, blocks, v.absolute, features, rows);
 }
 
 // Sum each Gaussian's rows of a band of tiles, places [low, high), into f.moments, which is indexed by slot.
