@@ -87,25 +87,41 @@ static inline F16 channel_sum(const F16 (&weight)[16], const float* v) {
   return even + odd;
 }
 
+// Neighbouring lanes whose contributors come from one block.
+struct Runs {
+  M16 lanes[16];
+  int block[16];
+  int count = 0;
+};
+
+static inline Runs find_runs(const Contributors& c) {
+  Runs runs;
+  for (int i = 0; i < c.count;) {
+    uint32_t lanes = 0;
+    int block = c.block[i];
+    for (; i < c.count && c.block[i] == block; ++i) lanes |= 1u << i;
+    runs.lanes[runs.count] = mask_from_bits(lanes);
+    runs.block[runs.count++] = block;
+  }
+  return runs;
+}
+
 // Channel sums of contributors that may belong to several blocks, each with its own pixel gradients.
 template <class Gradients>
-static inline F16 channel_sums(const Contributors& c, const F16 (&weight)[16], const Gradients& gradients) {
-  F16 total(0.0f);
-  for (int i = 0; i < c.count;) {
-    uint32_t run = 0;
-    int block = c.block[i];
-    for (; i < c.count && c.block[i] == block; ++i) run |= 1u << i;
-    total = select(mask_from_bits(run), channel_sum(weight, gradients(block)), total);
-  }
+static inline F16 channel_sums(const Runs& runs, const F16 (&weight)[16], const Gradients& gradients) {
+  F16 total = channel_sum(weight, gradients(runs.block[0]));
+  for (int i = 1; i < runs.count; ++i)
+    total = select(runs.lanes[i], channel_sum(weight, gradients(runs.block[i])), total);
   return total;
 }
 
 // Turn the pixel gradients of waiting contributors into sums and add them to their rows: 16 floats, then features.
 static inline void add_contributors(Contributors& c, BlockGradient* blocks, bool absolute, TileFeatures& features,
                                     float* rows) {
-  F16 g[16], w[16];
-  for (int i = 0; i < 16; ++i) g[i] = i < c.count ? F16::load(c.g[i]) : F16(0.0f);
-  for (int i = 0; i < 16; ++i) w[i] = i < c.count ? F16::load(c.weight[i]) : F16(0.0f);
+  F16 g[16], w[16], zero(0.0f);
+  for (int i = c.count; i < 16; ++i) zero.store(c.g[i]), zero.store(c.weight[i]);
+  for (int i = 0; i < 16; ++i) g[i] = F16::load(c.g[i]), w[i] = F16::load(c.weight[i]);
+  const Runs runs = find_runs(c);
   transpose(g);
   transpose(w);
   F16 out[16];
@@ -117,8 +133,8 @@ static inline void add_contributors(Contributors& c, BlockGradient* blocks, bool
   out[GXX] = fma(ox, mx + gx, mxx);
   out[GXY] = fma(ox, my, fma(oy, gx, mxy));
   out[GYY] = fma(oy, my + gy, myy);
-  for (int k = 0; k < 4; ++k) out[RED + k] = channel_sums(c, w, [&](int b) { return blocks[b].v[k]; });
-  out[ABS_X] = out[ABS_Y] = out[12] = out[13] = out[14] = out[15] = F16(0.0f);
+  for (int k = 0; k < 4; ++k) out[RED + k] = channel_sums(runs, w, [&](int b) { return blocks[b].v[k]; });
+  out[ABS_X] = out[ABS_Y] = out[12] = out[13] = out[14] = out[15] = zero;
   if (absolute) absolute_moments(c, g, ox, oy, out[ABS_X], out[ABS_Y]);
   transpose(out);
   const int64_t stride = 16 + features.width;
@@ -128,7 +144,7 @@ static inline void add_contributors(Contributors& c, BlockGradient* blocks, bool
   }
   for (int64_t k = 0; k < features.width; ++k) {
     float lanes[16];
-    channel_sums(c, w, [&](int b) { return features.gradients(b, k); }).store(lanes);
+    channel_sums(runs, w, [&](int b) { return features.gradients(b, k); }).store(lanes);
     for (int i = 0; i < c.count; ++i) rows[stride * c.row[i] + 16 + k] += lanes[i];
   }
   c.count = 0;
