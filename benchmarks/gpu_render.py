@@ -25,7 +25,7 @@ from gaussworld.pose import pose_from, rotation_from_rotvec
 from gaussworld.render import Rendering, RenderSettings, cuda, render
 from gaussworld.sh import coefficient_count
 
-#: What issue and design ask for: mean absolute difference of pictures, relative norm of gradients.
+#: The bar to pass: mean absolute difference of pictures, relative norm of gradients.
 IMAGE_LIMIT, GRADIENT_LIMIT = 1e-4, 1e-3
 #: Pixels that may name another row, where two weights are equal up to rounding.
 IDS_LIMIT = 1e-3

@@ -13,12 +13,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from gaussworld.capture import Capture
 from gaussworld.config import load_config
 from gaussworld.io import load_capture
 from recon.evaluate import evaluate
 from recon.frames import View, load_view
-from recon.trainer import TrainConfig, begin, take_step
+from recon.trainer import TrainConfig, start, take_step
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "fox"
 MARKS = (25.0, 26.0, 28.0, 30.0)
@@ -29,15 +31,15 @@ def main() -> None:
     """Run the recipe for every seed and print its curve and its marks."""
     options = _options()
     capture = _split(load_capture(options.data / "transforms.json"), options.split)
-    judges = [load_view(frame, SHRINK) for frame in capture.of(options.split)]
+    views, judges = (
+        [load_view(frame, SHRINK) for frame in capture.of(split)] for split in ("train", options.split)
+    )
     config = replace(load_config(TrainConfig, f"train/{options.recipe}"), shrink=SHRINK)
     for change in options.set:
         config = _changed(config, *change.split("=", 1))
-    runs = [_run(capture, judges, replace(config, seed=seed), options) for seed in range(options.seeds)]
+    runs = [_run(views, judges, replace(config, seed=seed), options) for seed in range(options.seeds)]
     finals = [run[-1][1] for run in runs]
-    print(
-        f"\n{options.recipe}: {config.steps} steps, {options.split} split ({len(judges)} views), {options.seeds} seeds"
-    )
+    print(f"\n{options.recipe}, {options.seeds} seeds, {len(judges)} {options.split} views")
     print(f"final PSNR mean {statistics.mean(finals):.2f} dB, lowest {min(finals):.2f}")
     for mark in MARKS:
         reached = [next((seconds for seconds, psnr in run if psnr >= mark), None) for run in runs]
@@ -46,16 +48,17 @@ def main() -> None:
 
 
 def _run(
-    capture: Capture, judges: list[View], config: TrainConfig, options: argparse.Namespace
+    views: list[View], judges: list[View], config: TrainConfig, options: argparse.Namespace
 ) -> list[tuple[float, float]]:
-    """(seconds trained, PSNR) along the run."""
-    fit = begin(capture, config)
-    curve, seconds = [], 0.0
+    """(seconds since the first Gaussian was placed, PSNR) along the run."""
+    begun = time.perf_counter()
+    fit = start(views, torch.zeros(0, 3), torch.zeros(0, 3), config)
+    curve, seconds = [], time.perf_counter() - begun
     while fit.step < config.steps:
-        start = time.perf_counter()
+        begun = time.perf_counter()
         for _ in range(min(options.every, config.steps - fit.step)):
             take_step(fit)
-        seconds += time.perf_counter() - start
+        seconds += time.perf_counter() - begun
         scores = evaluate(fit.gaussians, judges)
         curve.append((seconds, scores.psnr))
         at = f"seed {config.seed} step {fit.step:5d} {seconds:6.1f} s {len(fit.parameters):6d} Gaussians"

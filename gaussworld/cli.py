@@ -26,7 +26,7 @@ FLAGS = """  --version      Print the version.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit status: 0 done, 1 failed, 2 called wrongly, 130 interrupted."""
-    # torch's idle OpenMP threads would spin on the cores that the rasterizer's threads need; read when torch loads.
+    # Read when torch loads: its idle threads would spin on the cores that the rasterizer's threads need.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if argv is None else argv)
     debug = _taken(words, "--debug") or os.environ.get("GAUSSWORLD_DEBUG", "0") not in ("", "0")

@@ -1,4 +1,4 @@
-"""The error family: every failure a user can cause or mend, each message saying expected, got, and what to do."""
+"""The error family: failures a user can cause or mend, each message saying expected, got, what to do."""
 
 
 class GaussWorldError(Exception):
@@ -18,7 +18,7 @@ class ConfigError(GaussWorldError):
 
 
 class MissingDependency(GaussWorldError):
-    """An optional package, compiler or system library is needed and absent; the message names what to install."""
+    """An optional package, compiler or system library is absent; the message names what to install."""
 
 
 class BackendUnavailable(GaussWorldError):
@@ -26,4 +26,4 @@ class BackendUnavailable(GaussWorldError):
 
 
 class UnknownScale(GaussWorldError):
-    """Physics was asked of a world whose `metres_per_unit` is unknown; the message names the command that sets it."""
+    """Physics was asked of a world of unknown scale; the message names the command that sets it."""

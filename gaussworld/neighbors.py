@@ -37,12 +37,11 @@ def _without_self(distances: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _by_tree(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
-    tree = cKDTree(points.detach().numpy())
-    distances, rows = tree.query(
-        queries.detach().numpy(), k=list(range(1, k + 1)), workers=torch.get_num_threads()
-    )
+    tree = KDTree(points.detach().numpy())
+    nearest = list(range(1, k + 1))  # a list keeps the axis for k = 1
+    distances, rows = tree.query(queries.detach().numpy(), k=nearest, workers=torch.get_num_threads())  # pyright: ignore
     return torch.from_numpy(distances).to(points.dtype), torch.from_numpy(rows).long()
 
 

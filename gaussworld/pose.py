@@ -25,12 +25,14 @@ def normalize_quats(quats: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
     Raises:
         ValueError: a quaternion is zero and therefore names no rotation.
     """
-    norms = quats.norm(dim=-1, keepdim=True)
-    if bool((norms == 0).any()):
+    largest = quats.detach().abs().amax(dim=-1, keepdim=True)
+    if bool((largest == 0).any()):
         raise ValueError(
             "expected quaternions of non-zero length, got an all-zero one; use [1, 0, 0, 0] for identity"
         )
-    return quats / norms
+    # Scaled first, so that squares can neither overflow nor vanish.
+    quats = quats / largest
+    return quats / quats.norm(dim=-1, keepdim=True)
 
 
 def multiply_quats(a: Float[Tensor, "*b 4"], b: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
@@ -55,6 +57,8 @@ def invert_quats(quats: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
 
 def rotation_from_quats(quats: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
     """Rotation matrices of quaternions of any non-zero length."""
+    # Scaled first, so that squares can neither overflow nor vanish.
+    quats = quats / quats.detach().abs().amax(dim=-1, keepdim=True)
     w, x, y, z = (quats / quats.norm(dim=-1, keepdim=True)).unbind(-1)
     rows = [
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),

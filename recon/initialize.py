@@ -13,9 +13,10 @@ from gaussworld.neighbors import nearest
 from gaussworld.pose import transform_points
 
 from .frames import View
+from .sweep import small, sweep, witnesses
 
 _START_OPACITY = 0.1
-#: Guesses lie between these shares of the distance to what the cameras look at.
+#: Depths are sought between these shares of the distance to what the cameras look at.
 _NEAREST, _FARTHEST = 0.3, 2.5
 
 
@@ -43,21 +44,26 @@ def from_points(points: Float[Tensor, "m 3"], colors: Float[Tensor, "m 3"]) -> G
 
 
 def along_rays(views: Sequence[View], count: int, generator: torch.Generator) -> Gaussians:
-    """Guess points at random depths behind random pixels, in those pixels' colours.
+    """Guess points behind random pixels, in those pixels' colours, at the depth where other views agree most.
 
-    Depths spread evenly in 1/z between 0.3 and 2.5 times the distance to the point the cameras look at.
+    Depths are sought between 0.3 and 2.5 times the distance to the point the cameras look at.
     """
-    target = focus([view.camera for view in views])
+    reduced = small([view.to("cpu") for view in views])
+    cameras = [view.camera for view in reduced]
+    target = focus(cameras)
+    asked = witnesses(cameras, target).tolist()
     points, colors = [], []
-    for i, view in enumerate(views):
+    for i, view in enumerate(reduced):
         share = count * (i + 1) // len(views) - count * i // len(views)
-        pixel = torch.randint(view.camera.width * view.camera.height, (share,), generator=generator)
-        reach = float((target - view.camera.center.cpu()).norm())
-        t = torch.rand(share, generator=generator)
-        depth = reach / ((1 - t) / _FARTHEST + t / _NEAREST)
-        camera = view.camera.to("cpu")
-        points.append(camera.unproject(camera.pixel_centers().reshape(-1, 2)[pixel], depth))
-        colors.append(view.image.reshape(-1, 3)[pixel.to(view.image.device)].cpu())
+        pixels = torch.rand(share, 2, generator=generator) * torch.tensor(
+            [view.camera.width, view.camera.height]
+        )
+        reach = float((target - view.camera.center).norm())
+        depths = sweep(
+            view, [reduced[j] for j in asked[i]], pixels, _NEAREST * reach, _FARTHEST * reach, generator
+        )
+        points.append(view.camera.unproject(pixels, depths))
+        colors.append(view.image[pixels[:, 1].long(), pixels[:, 0].long()])
     return from_points(torch.cat(points), torch.cat(colors)).to(views[0].image.device)
 
 

@@ -13,18 +13,18 @@ from gaussworld.sh import coefficient_count, degree_of
 
 @dataclass(frozen=True)
 class LearningRates:
-    """Adam's step sizes, those of Kerbl et al. 2023 times three: for runs of some thousand steps."""
+    """Adam's step sizes, three to ten times those of Kerbl et al. 2023: for runs of some thousand steps."""
 
     means: float = 4.8e-4
     """Times the scene's extent."""
     means_final: float = 0.01
     """What is left of the rate of means at the end, falling exponentially."""
-    quats: float = 3e-3
-    log_scales: float = 1.5e-2
+    quats: float = 1e-2
+    log_scales: float = 3e-2
     opacity_logits: float = 0.15
-    sh0: float = 7.5e-3
-    sh_rest: float = 3.75e-4
-    others_final: float = 0.1
+    sh0: float = 1.5e-2
+    sh_rest: float = 1e-3
+    others_final: float = 0.3
     """What is left of all other rates at the end, falling exponentially."""
 
 
@@ -65,8 +65,9 @@ class Parameters:
         sh = (
             torch.cat([self.leaf("sh0"), self.leaf("sh_rest")], dim=1) if self.sh_degree else self.leaf("sh0")
         )
-        names = ("means", "quats", "log_scales", "opacity_logits")
-        return Gaussians(*(self.leaf(name) for name in names), sh, self._object_ids, self._flags)
+        means, quats = self.leaf("means"), self.leaf("quats")
+        log_scales, opacity_logits = self.leaf("log_scales"), self.leaf("opacity_logits")
+        return Gaussians(means, quats, log_scales, opacity_logits, sh, self._object_ids, self._flags)
 
     def step(self, progress: float) -> None:
         """One Adam step on the leaves' gradients, at the rates of `progress` in [0, 1]; drops them."""
@@ -86,16 +87,13 @@ class Parameters:
         and moments of `fresh` rows start at zero. Everything is built before anything is replaced, so that an
         interrupt leaves either the old rows or the new ones.
         """
-        leaves = {
-            g["name"]: changed.get(g["name"], g["params"][0].detach()[parents])
-            for g in self._adam.param_groups
-        }
+        leaves = {name: value[parents] for name, value in self._leaves().items() if name not in changed}
         kept = (~fresh).to(torch.float32)
 
         def moved(_: str, moment: Tensor) -> Tensor:
             return moment[parents] * kept.reshape(-1, *[1] * (moment.ndim - 1))
 
-        adam = self._fresh_adam(leaves, moved)
+        adam = self._fresh_adam(leaves | changed, moved)
         object_ids, flags = self._object_ids[parents], self._flags[parents]
         self._adam, self._object_ids, self._flags = adam, object_ids, flags
 
@@ -109,9 +107,12 @@ class Parameters:
         def grown(value: Tensor) -> Tensor:
             return torch.cat([value, value.new_zeros(len(value), missing, 3)], dim=1)
 
-        leaves = {g["name"]: g["params"][0].detach() for g in self._adam.param_groups}
+        leaves = self._leaves()
         leaves["sh_rest"] = grown(leaves["sh_rest"])
         self._adam = self._fresh_adam(leaves, lambda name, m: grown(m) if name == "sh_rest" else m)
+
+    def _leaves(self) -> dict[str, Tensor]:
+        return {group["name"]: group["params"][0].detach() for group in self._adam.param_groups}
 
     def _rate(self, name: str) -> tuple[float, float]:
         if name == "means":
@@ -128,9 +129,10 @@ class Parameters:
             for name, value in leaves.items()
         ]
         adam = torch.optim.Adam(groups, eps=1e-15, fused=True)
-        for group in adam.param_groups if moved else ():
-            old = self._adam.state.get(self.leaf(group["name"]))
-            if old:
+        if moved is None:
+            return adam
+        for group in adam.param_groups:
+            if old := self._adam.state.get(self.leaf(group["name"])):
                 moments = {key: moved(group["name"], old[key]) for key in ("exp_avg", "exp_avg_sq")}
                 adam.state[group["params"][0]] = {"step": old["step"].clone(), **moments}
         return adam

@@ -1,7 +1,9 @@
 """A tabletop of textured meshes, ray-cast with Embree: pictures whose truth shares no code with the model."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +15,7 @@ from gaussworld.errors import MissingDependency
 from gaussworld.pose import transform_points
 
 from .textures import Part, tabletop_parts
+from .threads import one_torch_thread
 
 #: Colour of the sky behind the scene; give it to the trainer so that truth and model agree.
 SKY = (0.80, 0.86, 0.92)
@@ -61,7 +64,8 @@ class MeshScene:
     """Textured meshes inside Embree's ray caster."""
 
     parts: tuple[Part, ...]
-    caster: object = field(repr=False)
+    caster: Any = field(repr=False)
+    """open3d's RaycastingScene."""
     corner_normals: Float[Tensor, "f 3 3"] = field(repr=False)
     """Normals at the corners of every triangle, all parts in order."""
     first_face: Int[Tensor, " o"] = field(repr=False)
@@ -91,12 +95,12 @@ def tabletop(config: TabletopConfig | None = None, seed: int = 0) -> Capture:
     config = config or TabletopConfig()
     generator = torch.Generator().manual_seed(seed)
     scene = mesh_scene(tabletop_parts(generator))
-    frames = []
-    for camera in ring_cameras(config):
-        view = cast_view(scene, camera)
-        frames.append(Frame(camera, view.rgb, depth=view.depth))
-    capture = Capture(tuple(frames), metres_per_unit=1.0).with_holdout(config.holdout)
-    points, colors = _surface_points(capture, config, generator)
+    with one_torch_thread():
+        views = [(camera, cast_view(scene, camera)) for camera in ring_cameras(config)]
+    frames = tuple(Frame(camera, view.rgb, depth=view.depth) for camera, view in views)
+    capture = Capture(frames, metres_per_unit=1.0).with_holdout(config.holdout)
+    trained = [pair for pair, frame in zip(views, capture.frames) if frame.split == "train"]
+    points, colors = _surface_points(trained, config, generator)
     return Capture(capture.frames, points, colors, metres_per_unit=1.0)
 
 
@@ -202,27 +206,26 @@ def _lamp_spots() -> Tensor:
 
 
 def _surface_points(
-    capture: Capture, config: TabletopConfig, generator: torch.Generator
+    views: Sequence[tuple[Camera, View]], config: TabletopConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Points that training cameras see, with their colours, spread evenly over the pictures."""
-    frames = list(capture.of("train"))
+    """Points that the cameras see, with their colours, spread evenly over the pictures."""
     points, colors = [], []
-    for i, frame in enumerate(frames):
-        count = config.points * (i + 1) // len(frames) - config.points * i // len(frames)
-        seen = (frame.depth > 0).flatten().nonzero()[:, 0]
+    for i, (camera, view) in enumerate(views):
+        count = config.points * (i + 1) // len(views) - config.points * i // len(views)
+        seen = (view.depth > 0).flatten().nonzero()[:, 0]
         rows = seen[torch.randint(len(seen), (count,), generator=generator)]
-        pixels = frame.camera.pixel_centers().reshape(-1, 2)[rows]
-        points.append(frame.camera.unproject(pixels, frame.depth.flatten()[rows]))
-        colors.append(frame.image.reshape(-1, 3)[rows])
+        pixels = camera.pixel_centers().reshape(-1, 2)[rows]
+        points.append(camera.unproject(pixels, view.depth.flatten()[rows]))
+        colors.append(view.rgb.reshape(-1, 3)[rows])
     noise = torch.randn(config.points, 3, generator=generator) * config.point_noise
     return torch.cat(points) + noise, torch.cat(colors)
 
 
-def _open3d_rays(origins: Tensor, directions: Tensor) -> object:
+def _open3d_rays(origins: Tensor, directions: Tensor) -> Any:
     return _open3d().core.Tensor(torch.cat([origins, directions], dim=-1).contiguous().numpy())
 
 
-def _open3d():
+def _open3d() -> Any:
     try:
         import open3d
     except ImportError as error:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from gaussworld.render.loss import photometric_loss
+from jaxtyping import Float
 from torch import Tensor
 
 from gaussworld.capture import Capture
@@ -12,11 +12,13 @@ from gaussworld.errors import CaptureError
 from gaussworld.gaussians import Gaussians
 from gaussworld.log import Done, Event, Progress
 from gaussworld.render import render
+from gaussworld.render.loss import photometric_loss
 
 from .frames import View, load_view
 from .initialize import along_rays, from_points, scene_extent
 from .optim import LearningRates, Parameters
 from .strategy import Adc, DensityControl, Strategy
+from .threads import one_torch_thread
 
 _STEPS_PER_EVENT = 10
 
@@ -80,24 +82,37 @@ def begin(capture: Capture, config: TrainConfig | None = None, device: torch.dev
         ValueError: the configuration allows no Gaussian or no step.
     """
     config = config or TrainConfig()
+    views = [load_view(frame, config.shrink, config.background).to(device) for frame in capture.of("train")]
+    if not views:
+        raise CaptureError(
+            f"expected a training picture among {len(capture)} frames, got none; check their splits"
+        )
+    return start(views, capture.points, capture.colors, config)
+
+
+def start(
+    views: Sequence[View], points: Float[Tensor, "m 3"], colors: Float[Tensor, "m 3"], config: TrainConfig
+) -> Fit:
+    """Place the first Gaussians for pictures that are in memory already, on their device.
+
+    Raises:
+        ValueError: the configuration allows no Gaussian or no step.
+    """
     if config.steps < 1 or config.max_gaussians < 4:
         raise ValueError(
             f"expected at least 1 step and 4 Gaussians, got {config.steps} and {config.max_gaussians}"
         )
     generator = torch.Generator().manual_seed(config.seed)
-    views = tuple(
-        load_view(frame, config.shrink, config.background).to(device) for frame in capture.of("train")
-    )
-    if not views:
-        raise CaptureError(
-            f"expected a training picture among {len(capture)} frames, got none; check their splits"
-        )
-    gaussians = _start(capture, views, config, generator).to(device)
+    if len(points) < 4:
+        gaussians = along_rays(views, min(config.random_start, config.max_gaussians), generator)
+    else:
+        rows = torch.randperm(len(points), generator=generator)[: config.max_gaussians].sort().values
+        gaussians = from_points(points[rows], colors[rows])
     extent = scene_extent([view.camera for view in views])
-    parameters = Parameters(gaussians, config.rates, extent)
+    parameters = Parameters(gaussians.to(views[0].image.device), config.rates, extent)
     control = DensityControl(config.strategy, config.steps, config.max_gaussians, extent, generator)
-    coarse = tuple(view.shrunk(config.coarse) for view in views) if config.coarse_until > 0 else views
-    return Fit(config, views, coarse, parameters, control, generator)
+    coarse = [view.shrunk(config.coarse) for view in views] if config.coarse_until > 0 else views
+    return Fit(config, tuple(views), tuple(coarse), parameters, control, generator)
 
 
 def train(
@@ -131,11 +146,12 @@ def take_step(fit: Fit) -> Tensor:
         fit.parameters.raise_sh_degree(min(config.sh_degree, int(share / config.sh_every)))
     views = fit.coarse_views if share < config.coarse_until else fit.views
     view = views[_next_view(fit)]
-    rendering = render(fit.parameters.gaussians(), view.camera, background=config.background)
-    loss = photometric_loss(rendering.rgb, view.image, config.lambda_dssim)
-    loss.backward()
-    fit.strategy.observe(rendering)
-    fit.parameters.step(share)
+    with one_torch_thread():
+        rendering = render(fit.parameters.gaussians(), view.camera, background=config.background)
+        loss = photometric_loss(rendering.rgb, view.image, config.lambda_dssim)
+        loss.backward()
+        fit.strategy.observe(rendering)
+        fit.parameters.step(share)
     fit.step += 1
     fit.strategy.adapt(fit.parameters, fit.step)
     return loss.detach()
@@ -146,12 +162,3 @@ def _next_view(fit: Fit) -> int:
     if not fit.queue:
         fit.queue = torch.randperm(len(fit.views), generator=fit.generator).tolist()
     return fit.queue.pop()
-
-
-def _start(
-    capture: Capture, views: Sequence[View], config: TrainConfig, generator: torch.Generator
-) -> Gaussians:
-    if len(capture.points) < 4:
-        return along_rays(views, min(config.random_start, config.max_gaussians), generator)
-    rows = torch.randperm(len(capture.points), generator=generator)[: config.max_gaussians].sort().values
-    return from_points(capture.points[rows], capture.colors[rows])

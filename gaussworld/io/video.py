@@ -44,17 +44,16 @@ def read_video(path: Path | str) -> Iterator[tuple[float, Float[Tensor, "h w 3"]
             stream.thread_type = "AUTO"
             for index, frame in enumerate(container.decode(stream)):
                 yield _seconds(frame, stream, index), _tensor(frame)
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, OSError) as error:  # pyright: ignore[reportPrivateImportUsage]
         raise FileFormatError(f"{path}: expected a video that can be decoded, got: {error}") from error
 
 
 def _encode(file: BinaryIO, frames: Iterable[Tensor], fps: float) -> None:
     av = _av()
-    size = None
+    size = stream = None
     with av.open(file, "w", format="mp4") as container:
-        stream = None
         for frame in frames:
-            if size is None:
+            if size is None or stream is None:
                 size = tuple(frame.shape)
                 stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
                 stream.height, stream.width = size[0] + size[0] % 2, size[1] + size[1] % 2

@@ -1,6 +1,7 @@
 """`render(gaussians, cameras)`: one contract, three rasterizers; the device of the inputs chooses."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Literal
 
@@ -29,7 +30,10 @@ def render(
     settings: RenderSettings | None = None,
     backend: Backend | None = None,
 ) -> Rendering:
-    """Draw Gaussians as seen by one camera or a batch; differentiable in everything but masks and ids.
+    """Draw Gaussians as seen by one camera or a batch; see below for what is differentiable.
+
+    Gradients flow to the Gaussians, colours, features, backgrounds and camera poses, not to K. Flags are not
+    looked at: select what is to be drawn.
 
     Args:
         gaussians: what to draw; its device chooses the rasterizer unless `backend` does.
@@ -50,10 +54,15 @@ def render(
     batch = [cameras] if isinstance(cameras, Camera) else list(cameras)
     check_cameras(batch)
     request = _request(gaussians, batch, background, colors, features, mask, outputs, settings)
-    rendering = _rasterize(
-        _choose(gaussians, backend), gaussians, [c.to(gaussians.device) for c in batch], request
-    )
+    on_device = [camera.to(gaussians.device) for camera in batch]
+    with _full_precision(gaussians.device.type):
+        rendering = _rasterize(_choose(gaussians, backend), gaussians, on_device, request)
     return _first(rendering) if single else rendering
+
+
+def _full_precision(device: str) -> AbstractContextManager[object]:
+    """Poses and projections do not survive autocast's sixteen bits."""
+    return torch.autocast(device, enabled=False) if device in ("cpu", "cuda") else nullcontext()
 
 
 def _choose(gaussians: Gaussians, backend: Backend | None) -> Backend:
@@ -100,21 +109,30 @@ def _request(
         background = torch.as_tensor(background, dtype=gaussians.means.dtype, device=gaussians.device)
         if tuple(background.shape) not in ((3,), (c, 3)):
             raise ValueError(f"background: expected shape (3,) or ({c}, 3), got {tuple(background.shape)}")
+        if not bool(torch.isfinite(background.detach()).all()):
+            raise ValueError(f"background: expected finite values, got {background.tolist()}")
         background = background.expand(c, 3)
     if mask is not None:
         if tuple(mask.shape) not in (size, (c, *size)):
             raise ValueError(f"mask: expected shape {size} or {(c, *size)}, got {tuple(mask.shape)}")
+        _check_device("mask", mask, gaussians.device)
         mask = mask.to(torch.bool).expand(c, *size)
     for name, value, width in (("colors", colors, 3), ("features", features, None)):
         if value is None:
             continue
         if value.ndim != 2 or len(value) != n or (width is not None and value.shape[1] != width):
             raise ValueError(f"{name}: expected shape ({n}, {width or 'f'}), got {tuple(value.shape)}")
-        if value.device != gaussians.device:
-            raise ValueError(
-                f"{name}: expected device {gaussians.device} (that of the Gaussians), got {value.device}"
-            )
+        _check_device(name, value, gaussians.device)
+        bad = ~torch.isfinite(value.detach()).all(dim=1)
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0, 0])
+            raise ValueError(f"{name}: expected finite values, got {value[row][:4].tolist()} in row {row}")
     return RenderRequest(background, colors, features, mask, wanted, settings or RenderSettings())
+
+
+def _check_device(name: str, value: Tensor, device: torch.device) -> None:
+    if value.device != device:
+        raise ValueError(f"{name}: expected device {device} (that of the Gaussians), got {value.device}")
 
 
 def _first(rendering: Rendering) -> Rendering:

@@ -36,6 +36,17 @@ class RenderSettings:
     sh_degree: int | None = None
     """Use SH bands up to this degree only; None uses all there are."""
 
+    def __post_init__(self) -> None:
+        if not 0 < self.near < self.far:
+            raise ValueError(f"expected 0 < near < far, got near={self.near} and far={self.far}")
+        if not (0 <= self.eps2d < math.inf and 0 <= self.radius_clip < math.inf):
+            got = f"eps2d={self.eps2d} and radius_clip={self.radius_clip}"
+            raise ValueError(f"expected eps2d and radius_clip of at least 0, got {got}")
+        if not 0 < self.max_alpha < 1:
+            raise ValueError(f"expected 0 < max_alpha < 1, got {self.max_alpha}")
+        if self.sh_degree not in (None, 0, 1, 2, 3):
+            raise ValueError(f"expected sh_degree 0, 1, 2, 3 or None, got {self.sh_degree}")
+
 
 @dataclass(frozen=True, eq=False)
 class Rendering:
@@ -56,7 +67,7 @@ class Rendering:
     means2d: Float[Tensor, "c n 2"] | None = None
     """[px] projected centres, always with the camera axis: after backward `.grad` of this very tensor holds
     its gradient and, when "absgrad" was asked for, `.absgrad` the sum of the absolute per-pixel parts (Ye et
-    al. 2024, AbsGS), which densification reads."""
+    al. 2024, AbsGS), which densification reads; both add up over backward passes."""
     radii: Int[Tensor, "c n 2"] | None = None
     """[px] half extents per axis, always with the camera axis; 0 for Gaussians that were dropped, so that
     `radii.amax(-1) > 0` are the visible rows."""

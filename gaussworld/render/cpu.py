@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,7 @@ from .contract import MAX_LOG_SCALE, Rendering, RenderRequest, RenderSettings, c
 from .recycle import recycled
 
 #: [px] so that tile coordinates fit 16 bits in the kernels.
-MAX_SIDE = 1 << 20
+MAX_SIDE = (1 << 20) - 16
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ def rasterize(gaussians: Gaussians, cameras: list[Camera], request: RenderReques
     means2d = _stacked([p.means2d for p in projections])
     if means2d.requires_grad:
         means2d.retain_grad()
+    if "absgrad" in request.outputs:
+        means2d.absgrad = torch.zeros_like(means2d)  # pyright: ignore[reportAttributeAccessIssue]
     pictures = [_blend(p, means2d, i, gaussians, cameras[i], request) for i, p in enumerate(projections)]
     stacked = {name: _stacked([picture[name] for picture in pictures]) for name in pictures[0]}
     return Rendering(**stacked, means2d=means2d, radii=_stacked([p.radii for p in projections]))
@@ -65,13 +68,27 @@ def _stacked(values: list[Tensor]) -> Tensor:
     return values[0][None] if len(values) == 1 else torch.stack(values)
 
 
+def _floats(*shape: int) -> Tensor:
+    """Uninitialised memory for the kernels, whatever torch's default dtype and device are."""
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
+def _c_floats(values: Tensor | None) -> ctypes.Array[ctypes.c_float]:
+    assert values is not None
+    return (ctypes.c_float * values.numel())(*values.flatten().tolist())
+
+
+@dataclass(frozen=True, eq=False)
 class _Projection:
     """A frame whose rows are loaded, and the graph tensors the blending depends on."""
 
-    def __init__(
-        self, frame: kernels.Frame, means2d: Tensor, radii: Tensor, projected: tuple[Tensor, ...] = ()
-    ) -> None:
-        self.frame, self.means2d, self.radii, self.projected = frame, means2d, radii, projected
+    frame: kernels.Frame
+    means2d: Tensor
+    radii: Tensor
+    link: Tensor | None = None
+    """Of a pinhole frame: carries the order "blend before project" through the backward pass."""
+    projected: tuple[Tensor | None, ...] = (None,) * 4
+    """Of a frame projected in PyTorch: conics, depths, opacities, colours."""
 
 
 def _project(gaussians: Gaussians, camera: Camera, request: RenderRequest) -> _Projection:
@@ -79,17 +96,16 @@ def _project(gaussians: Gaussians, camera: Camera, request: RenderRequest) -> _P
         return _project_distorted(gaussians, camera, request)
     frame = kernels.Frame()
     pose = camera.world_from_camera.float()
-    means2d, radii = _Project.apply(
+    means2d, radii, link = _Project.apply(
         frame, camera, request.settings, gaussians.means, gaussians.quats, gaussians.log_scales,
         gaussians.opacity_logits, gaussians.sh, request.colors, pose[:3, :3].T,
         camera.camera_from_world[:3, 3].float(), pose[:3, 3],
     )  # fmt: skip
     if frame.library.gw_frame_bad_row(frame.handle) >= 0:
         check_finite(gaussians)
-        raise ValueError(
-            f"expected finite colors, got them in row {frame.library.gw_frame_bad_row(frame.handle)}"
-        )
-    return _Projection(frame, means2d, radii)
+        row = frame.library.gw_frame_bad_row(frame.handle)
+        raise ValueError(f"Gaussians.sh: expected colours that fit float32, got an overflow in row {row}")
+    return _Projection(frame, means2d, radii, link)
 
 
 def _project_distorted(gaussians: Gaussians, camera: Camera, request: RenderRequest) -> _Projection:
@@ -101,7 +117,7 @@ def _project_distorted(gaussians: Gaussians, camera: Camera, request: RenderRequ
     p = project_unscented(gaussians, camera, settings)
     colors = request.colors
     if colors is None:
-        count = coefficient_count(min(gaussians.sh_degree, settings.sh_degree or gaussians.sh_degree))
+        count = _coefficients(gaussians.sh.shape[1], settings)
         colors = evaluate_sh(gaussians.sh[:, :count], gaussians.means - camera.center).clamp(min=0)
     tensors = [t.float().contiguous() for t in (p.means2d, p.conics, p.depths, p.opacities, colors)]
     frame = kernels.Frame()
@@ -113,7 +129,11 @@ def _project_distorted(gaussians: Gaussians, camera: Camera, request: RenderRequ
             len(gaussians), *pointers, radii.data_ptr(), camera.width, camera.height, settings.max_alpha
         ),
     )
-    return _Projection(frame, tensors[0], radii, tuple(tensors[1:]))
+    return _Projection(frame, tensors[0], radii, projected=tuple(tensors[1:]))
+
+
+def _coefficients(stored: int, settings: RenderSettings) -> int:
+    return stored if settings.sh_degree is None else min(stored, coefficient_count(settings.sh_degree))
 
 
 def _blend(
@@ -134,7 +154,7 @@ def _blend(
     background = None if request.background is None else request.background[index]
     rgb, alpha, depth, extra = _Blend.apply(
         projection.frame, (camera.height, camera.width), means2d, index, request, save,
-        inputs[0], features, background, *(projection.projected or (None,) * 4),
+        projection.link, inputs[0], features, background, *projection.projected,
     )  # fmt: skip
     pictures = {"rgb": rgb, "alpha": alpha}
     if "depth" in request.outputs:
@@ -144,7 +164,7 @@ def _blend(
     if "normals" in request.outputs:
         pictures["normals"] = extra[..., -3:]
     if "ids" in request.outputs:
-        ids = torch.empty(camera.height, camera.width, dtype=torch.int32)
+        ids = torch.empty(camera.height, camera.width, dtype=torch.int32, device="cpu")
         projection.frame.call("gw_dominant_ids", ids)
         pictures["ids"] = ids.long()
     return pictures
@@ -156,36 +176,39 @@ class _Project(torch.autograd.Function):
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, frame: kernels.Frame, camera: Camera, settings: RenderSettings, *tensors: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         data = [None if t is None else t.detach().float().contiguous() for t in tensors]
         means, _, _, _, sh, _, rotation, translation, center = data
         assert means is not None and sh is not None
         K = camera.K
-        count = coefficient_count(min(settings.sh_degree if settings.sh_degree is not None else 3, 3))
         ctx.input = kernels.ProjectionInput(
             len(means), *(None if t is None else t.data_ptr() for t in data[:6]),
-            sh.shape[1], min(count, sh.shape[1]), camera.width, camera.height, settings.antialiased, 0,
-            *((ctypes.c_float * t.numel())(*t.flatten().tolist()) for t in (rotation, translation, center)),  # pyright: ignore
+            sh.shape[1], _coefficients(sh.shape[1], settings), camera.width, camera.height,
+            settings.antialiased, 0, *(_c_floats(t) for t in (rotation, translation, center)),
             float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]),
             settings.near, settings.far, settings.eps2d,
             settings.radius_clip, settings.max_alpha, MAX_LOG_SCALE,
         )  # fmt: skip
-        means2d = torch.empty(len(means), 2)
-        radii = torch.empty(len(means), 2, dtype=torch.int32)
+        means2d = _floats(len(means), 2)
+        radii = torch.empty(len(means), 2, dtype=torch.int32, device="cpu")
         frame.call("gw_project", ctx.input, means2d, radii)
         ctx.frame = frame
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*data)
         ctx.mark_non_differentiable(radii)
-        frame.has_moments = False  # pyright: ignore[reportAttributeAccessIssue]
-        return means2d, radii
+        return means2d, radii, _floats(1).zero_()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, v_means2d: Tensor | None, _v_radii: None) -> tuple[Tensor | None, ...]:  # pyright: ignore
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, v_means2d: Tensor | None, _v_radii: None, v_link: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         if v_means2d is None:
             return (None,) * 12
         data = ctx.saved_tensors
+        # Checkpointing and other hooks may have moved what the forward pass saved.
+        for name, tensor in zip(kernels.PROJECTION_TENSORS, data):
+            setattr(ctx.input, name, None if tensor is None else tensor.data_ptr())
         colors = data[5]
         gradients = [recycled(t.shape) for t in data[:4]]
         v_sh = recycled(data[4].shape) if colors is None and ctx.needs_input_grad[7] else None
@@ -194,10 +217,11 @@ class _Project(torch.autograd.Function):
         out = kernels.ProjectionGradient(
             *(None if t is None else t.data_ptr() for t in (v_means2d, *gradients, v_sh, v_colors))
         )
-        if not ctx.frame.has_moments:
+        if v_link is None:
+            # The pictures took no part in this pass; the frame may hold what an earlier pass left.
             ctx.frame.call("gw_clear_moments")
         ctx.frame.call("gw_project_backward", ctx.input, out)
-        camera = torch.tensor(list(out.camera), dtype=torch.float32)
+        camera = torch.tensor(list(out.camera), dtype=torch.float32, device="cpu")
         pose = (camera[:9].reshape(3, 3), camera[9:12], camera[12:])
         return None, None, None, *gradients, v_sh, v_colors, *pose
 
@@ -214,6 +238,7 @@ class _Blend(torch.autograd.Function):
         index: int,
         request: RenderRequest,
         save: bool,
+        link: Tensor | None,
         means2d: Tensor,
         features: Tensor | None,
         background: Tensor | None,
@@ -222,27 +247,32 @@ class _Blend(torch.autograd.Function):
         features = None if features is None else features.detach().contiguous()
         frame.call("gw_sort")
         frame.call("gw_bin", int(save or features is not None or "ids" in request.outputs))
-        rgb, alpha = torch.empty(*size, 3), torch.empty(*size)
-        depth = torch.empty(*size) if "depth" in request.outputs else None
+        rgb, alpha = _floats(*size, 3), _floats(*size)
+        depth = _floats(*size) if "depth" in request.outputs else None
         mask = None if request.mask is None else request.mask[index].contiguous().view(torch.uint8)
         color = None if background is None else background.detach().float().contiguous()
         frame.call("gw_blend", color, mask, rgb, alpha, depth)
         extra = None
         if features is not None:
-            extra = torch.empty(*size, features.shape[1])
+            extra = _floats(*size, features.shape[1])
             frame.call("gw_blend_features", features, features.shape[1], extra)
         ctx.set_materialize_grads(False)
         ctx.frame, ctx.screen, ctx.index, ctx.absolute = frame, screen, index, "absgrad" in request.outputs
-        ctx.projected = projected[0] is not None
-        ctx.save_for_backward(features, alpha, means2d)
+        ctx.linked, ctx.count = link is not None, len(means2d)
+        ctx.save_for_backward(features, alpha)
         return rgb, alpha, depth, extra
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *v_pictures: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        frame = ctx.frame
         v_rgb, v_alpha, v_depth, v_extra = (None if v is None else v.contiguous() for v in v_pictures)
-        features, alpha, means2d = ctx.saved_tensors
+        features, alpha = ctx.saved_tensors
+        v_background = None
+        if ctx.needs_input_grad[9] and v_rgb is not None:
+            v_background = ((1 - alpha)[..., None] * v_rgb).sum((0, 1))
+        if not any(ctx.needs_input_grad[i] for i in (7, 8, 10, 11, 12, 13)):
+            return *(None,) * 9, v_background, *(None,) * 4
+        frame = ctx.frame
         v_features = None if v_extra is None else torch.zeros_like(features)
         width = 0 if features is None else features.shape[1]
         frame.call(
@@ -256,23 +286,17 @@ class _Blend(torch.autograd.Function):
             width,
             v_features,
         )
-        v_means2d = torch.empty_like(means2d)
-        absolute = torch.empty_like(means2d) if ctx.absolute else None
+        v_means2d = _floats(ctx.count, 2)
+        absolute = _floats(ctx.count, 2) if ctx.absolute else None
         frame.call("gw_screen_gradients", v_means2d, absolute)
-        frame.has_moments = True
         if absolute is not None:
-            if not hasattr(ctx.screen, "absgrad"):
-                ctx.screen.absgrad = torch.zeros_like(ctx.screen)
-            ctx.screen.absgrad[ctx.index] = absolute
-        v_background = None
-        if ctx.needs_input_grad[8] and v_rgb is not None:
-            through = (1 - alpha)[..., None]
-            v_background = (through * v_rgb).sum((0, 1))
-        projected = _projected_gradients(frame, len(means2d)) if ctx.projected else (None,) * 4
-        return None, None, None, None, None, None, v_means2d, v_features, v_background, *projected
+            ctx.screen.absgrad[ctx.index] += absolute
+        v_link = _floats(1).zero_() if ctx.linked else None
+        projected = (None,) * 4 if ctx.linked else _projected_gradients(frame, ctx.count)
+        return *(None,) * 6, v_link, v_means2d, v_features, v_background, *projected
 
 
 def _projected_gradients(frame: kernels.Frame, n: int) -> tuple[Tensor, ...]:
-    v_conics, v_depths, v_opacities, v_colors = (torch.zeros(n, *s) for s in ((3,), (), (), (3,)))
+    v_conics, v_depths, v_opacities, v_colors = (_floats(n, *s).zero_() for s in ((3,), (), (), (3,)))
     frame.call("gw_projected_gradients", v_conics, v_opacities, v_colors, v_depths)
     return v_conics, v_depths, v_opacities, v_colors

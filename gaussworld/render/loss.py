@@ -15,15 +15,19 @@ C1, C2 = 0.01**2, 0.03**2
 
 
 def photometric_loss(
-    image: Float[Tensor, "h w 3"], target: Float[Tensor, "_ _ 3"], lambda_dssim: float = 0.2
+    image: Float[Tensor, "..."], target: Float[Tensor, "..."], lambda_dssim: float = 0.2
 ) -> Float[Tensor, ""]:
     """(1 - lambda) L1 + lambda (1 - SSIM) (Kerbl et al. 2023, eq. 7); gradients go to `image` only.
 
     Raises:
-        ValueError: the two images differ in shape.
+        ValueError: the two are not h x w x 3 images of one shape on one device.
     """
-    if image.shape != target.shape:
-        raise ValueError(f"expected images of one shape, got {tuple(image.shape)} and {tuple(target.shape)}")
+    if image.ndim != 3 or image.shape[-1] != 3 or image.shape != target.shape:
+        raise ValueError(
+            f"expected two h x w x 3 images of one shape, got {tuple(image.shape)} and {tuple(target.shape)}"
+        )
+    if image.device != target.device:
+        raise ValueError(f"expected images on one device, got {image.device} and {target.device}")
     fits = image.device.type == "cpu" and image.dtype == torch.float32 and target.dtype == torch.float32
     if fits and kernels.available():
         return _PhotometricLoss.apply(image, target, lambda_dssim)

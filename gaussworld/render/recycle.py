@@ -25,7 +25,7 @@ def recycled(shape: tuple[int, ...] | torch.Size) -> Tensor:
     """
     count = math.prod(shape)
     if 4 * count < SMALLEST_BYTES:
-        return torch.empty(shape)
+        return torch.empty(shape, dtype=torch.float32, device="cpu")
     block = _take(count)
     # The tensor owns `view`; when the last reference to it is gone, the block becomes idle.
     view = block[:count].reshape(shape)

@@ -63,7 +63,9 @@ class DensityControl:
 
     def adapt(self, parameters: Parameters, step: int) -> None:
         """Every few steps: prune, clone, split, fade."""
-        if step % self.settings.every or not self._first <= step <= self._last or self._pulls is None:
+        if step % self.settings.every or not self._first <= step <= self._last:
+            return
+        if self._pulls is None or self._seen is None:
             return
         pull = self._pulls / self._seen.clamp(min=1)
         self._pulls = self._seen = None

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gaussworld.errors import ConfigError
+from gaussworld.io.images import image_size
 from gaussworld.io.video import read_video
 from recon import demo
 from recon.synthetic import TabletopConfig
@@ -18,13 +19,11 @@ def small(monkeypatch):
     monkeypatch.setattr(
         demo, "TabletopConfig", lambda: TabletopConfig(views=9, width=64, height=48, points=300)
     )
-    monkeypatch.setattr(demo, "_TURNTABLE_FPS", 2)
+    monkeypatch.setattr(demo, "_TURNTABLE_FPS", 2.0)
 
 
 def test_demo_writes_everything_and_may_run_again(small, tmp_path, capsys):
     """All files are there and sound; a second run over its own folder is welcome."""
-    from PIL import Image
-
     out = tmp_path / "demo"
     config = replace(demo.DEMO, seed=1, steps=20)
     demo.main(out, config)
@@ -33,7 +32,7 @@ def test_demo_writes_everything_and_may_run_again(small, tmp_path, capsys):
     assert report["finished"] is True
     assert len(report["held_out"]["views"]) == 2
     assert 10 < report["held_out"]["psnr"] < 60
-    assert Image.open(out / "side_by_side.png").size == (3 * 64 + 4 * 6, 26 + 4 * (48 + 6))
+    assert image_size(out / "side_by_side.png") == (3 * 64 + 4 * 6, 26 + 4 * (48 + 6))
     frames = [frame for _, frame in read_video(out / "turntable.mp4")]
     assert len(frames) == 8
     assert frames[0].shape == (480, 640, 3)

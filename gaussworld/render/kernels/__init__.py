@@ -17,7 +17,9 @@ from ...errors import MissingDependency
 VARIANTS = ("v4", "v3", "v1", "neon")
 """AVX-512, AVX2 and SSE2 on x86-64; NEON on 64-bit Arm."""
 
-OK, BAD_ROW, OUT_OF_MEMORY, TOO_MANY = range(4)
+PROJECTION_TENSORS = ("means", "quats", "log_scales", "opacity_logits", "sh", "colors")
+
+OK, BAD_ROW, OUT_OF_MEMORY, TOO_MANY, FAILED = range(5)
 
 
 class ProjectionInput(ctypes.Structure):
@@ -25,7 +27,7 @@ class ProjectionInput(ctypes.Structure):
 
     _fields_ = [
         ("n", c_int64),
-        *((name, c_void_p) for name in ("means", "quats", "log_scales", "opacity_logits", "sh", "colors")),
+        *((name, c_void_p) for name in PROJECTION_TENSORS),
         *((name, c_int32) for name in ("sh_stride", "sh_count", "width", "height", "antialiased", "padding")),
         ("rotation", c_float * 9),
         ("translation", c_float * 3),
@@ -73,6 +75,7 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "gw_frame_visible": (c_int64, [c_void_p]),
     "gw_frame_intersections": (c_int64, [c_void_p]),
     "gw_frame_bytes": (c_int64, [c_void_p]),
+    "gw_frame_capacity": (c_int64, [c_void_p]),
     "gw_frame_contributions": (c_int64, [c_void_p]),
     "gw_project": (c_int, [c_void_p, POINTER(ProjectionInput), c_void_p, c_void_p]),
     "gw_load_projected": (c_int, [c_void_p, POINTER(ProjectedInput)]),
@@ -188,6 +191,8 @@ def check(status: int) -> None:
     """Turn a kernel's status into an exception; BAD_ROW is the caller's to explain."""
     if status == OUT_OF_MEMORY:
         raise MemoryError("the rasterizer ran out of memory; render fewer Gaussians or a smaller picture")
+    if status == FAILED:
+        raise RuntimeError("the rasterizer's threads could not be started; use fewer: kernels.set_threads(1)")
     if status == TOO_MANY:
         raise ValueError(
             "expected fewer than 2^32 tile intersections; render a smaller picture or fewer huge Gaussians"

@@ -45,6 +45,7 @@ class Buffer {
   T* data() const { return data_; }
   T& operator[](size_t i) const { return data_[i]; }
   size_t used_bytes() const { return used_ * sizeof(T); }
+  size_t capacity_bytes() const { return capacity_ * sizeof(T); }
 
  private:
   void* raw_ = nullptr;
@@ -72,9 +73,7 @@ static_assert(sizeof(Row) == 64, "a row is one cache line");
 // Sums over the pixels of one Gaussian, g being the gradient of the loss with respect to log(alpha).
 enum Moment { G, GX, GY, GXX, GXY, GYY, RED, GREEN, BLUE, DEPTH, ABS_X, ABS_Y, MOMENTS };
 
-constexpr int MAX_SIDE = 1 << 20;  // [px] so that tile coordinates fit 16 bits
-
-// The tiles that a Gaussian's extent touches; x1 and y1 are exclusive.
+// The tiles that a Gaussian's extent touches; x1 and y1 are exclusive. 16 bits hold pictures of 65535 tiles a side.
 struct TileRect {
   uint16_t x0, y0, x1, y1;
   uint32_t count() const { return (uint32_t)(x1 - x0) * (uint32_t)(y1 - y0); }
@@ -98,6 +97,7 @@ class Slabs {
   }
   void take(size_t count) { used_ += count; }
   size_t used_bytes() const { return (slab_ * SIZE + used_) * 4; }
+  size_t capacity_bytes() const { return slabs_.size() * SIZE * 4; }
 
  private:
   std::vector<std::unique_ptr<uint32_t[]>> slabs_;
@@ -128,7 +128,7 @@ struct Frame {
   Buffer<int32_t> tile_done;        // segments that were reached before the tile was opaque
   std::vector<Slabs> slabs;         // by thread of the pool
   Buffer<float> final_transmittance;  // by tile, block, lane
-  Buffer<float> moments;            // [visible][16], by rank
+  Buffer<float> moments;            // [16] by slot
   Buffer<float> partial;            // [intersections of a band][MOMENTS]
   Buffer<double> camera_sums;
   std::atomic<int64_t> bad_row{-1};
@@ -162,11 +162,24 @@ struct Frame {
     }
   }
 
+  // Bytes that the last rendering used, counting rows and rectangles of visible Gaussians only; the sums that are gradients
+  // (moments) and what belongs to pixels (final_transmittance) are not workspace.
   size_t workspace_bytes() const {
-    size_t total = (size_t)visible * (sizeof(Row) + sizeof(TileRect) + sizeof(uint32_t)) + 2 * (keys.used_bytes() + order.used_bytes());
-    total += where.used_bytes() + list.used_bytes() + tile_first.used_bytes();
-    total += segments.used_bytes() + partial.used_bytes();
+    size_t total = (size_t)visible * (sizeof(Row) + sizeof(TileRect) + sizeof(uint32_t));
+    total += keys.used_bytes() + keys_swap.used_bytes() + order.used_bytes() + order_swap.used_bytes();
+    total += histogram.used_bytes() + where.used_bytes() + list.used_bytes() + tile_first.used_bytes();
+    total += tile_counts.used_bytes() + segments.used_bytes() + partial.used_bytes();
     for (const auto& s : slabs) total += s.used_bytes();
+    return total;
+  }
+
+  // Bytes reserved, whatever for: what must not grow from step to step.
+  size_t capacity_bytes() const {
+    size_t total = rows.capacity_bytes() + rects.capacity_bytes() + first.capacity_bytes() + keys.capacity_bytes() * 2;
+    total += order.capacity_bytes() * 2 + histogram.capacity_bytes() + where.capacity_bytes() + list.capacity_bytes();
+    total += tile_first.capacity_bytes() + tile_counts.capacity_bytes() + segments.capacity_bytes();
+    total += moments.capacity_bytes() + partial.capacity_bytes() + final_transmittance.capacity_bytes();
+    for (const auto& s : slabs) total += s.capacity_bytes();
     return total;
   }
 };

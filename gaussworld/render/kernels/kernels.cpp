@@ -1,4 +1,4 @@
-// The C interface of the CPU rasterizer; gaussworld/render/cpu.py mirrors every declaration.
+// The C interface of the CPU rasterizer; gaussworld/render/kernels/__init__.py mirrors every declaration.
 #include <algorithm>
 #include <chrono>
 
@@ -18,7 +18,7 @@
 #define GW_API extern "C" __attribute__((visibility("default")))
 #endif
 
-enum Status { OK = 0, BAD_ROW = 1, OUT_OF_MEMORY = 2, TOO_MANY = 3 };
+enum Status { OK = 0, BAD_ROW = 1, OUT_OF_MEMORY = 2, TOO_MANY = 3, FAILED = 4 };
 
 template <class Work>
 static int guarded(const Work& work) {
@@ -26,6 +26,8 @@ static int guarded(const Work& work) {
     return work();
   } catch (const std::bad_alloc&) {
     return OUT_OF_MEMORY;
+  } catch (...) {
+    return FAILED;
   }
 }
 
@@ -81,6 +83,7 @@ GW_API void gw_frame_destroy(Frame* f) { delete f; }
 GW_API int64_t gw_frame_bad_row(const Frame* f) { return f->bad_row.load(); }
 GW_API int64_t gw_frame_visible(const Frame* f) { return f->visible; }
 GW_API int64_t gw_frame_intersections(const Frame* f) { return f->intersections; }
+GW_API int64_t gw_frame_capacity(const Frame* f) { return (int64_t)f->capacity_bytes(); }
 GW_API int64_t gw_frame_bytes(const Frame* f) { return (int64_t)f->workspace_bytes(); }
 
 // Contributions (4x4 block, Gaussian) of the last saved forward pass: the unit of work of the raster stages.

@@ -155,7 +155,8 @@ static double photometric_loss(const float* x, const float* y, int64_t width, in
   static thread_local Buffer<LossSums> sum_memory;
   int64_t width3 = 3 * width, size = width3 * height;
   int64_t across = (width3 + LOSS_FLOATS - 1) / LOSS_FLOATS, tiles = across * ((height + LOSS_ROWS - 1) / LOSS_ROWS);
-  LossScratch* s = scratch.need((size_t)Pool::instance().threads());
+  const int threads = Pool::instance().threads();
+  LossScratch* s = scratch.need((size_t)threads);
   LossSums* sums = sum_memory.need((size_t)tiles);
   LossMaps maps = {nullptr, nullptr, nullptr};
   if (gradient) {
@@ -164,12 +165,12 @@ static double photometric_loss(const float* x, const float* y, int64_t width, in
   }
   Pool::instance().run(tiles, [&](int64_t i, int worker) {
     sums[i] = measure_tile(window, x, y, width3, height, loss_tile(i, width3, height), maps, s[worker]);
-  });
+  }, threads);
   float l1 = (1 - weight) / (float)size, ssim = weight / (float)size;
   if (gradient)
     Pool::instance().run(tiles, [&](int64_t i, int worker) {
       loss_gradient_tile(window, x, y, width3, height, loss_tile(i, width3, height), maps, l1, ssim, s[worker], gradient);
-    });
+    }, threads);
   LossSums total = {0, 0};
   for (int64_t i = 0; i < tiles; ++i) total.absolute += sums[i].absolute, total.similarity += sums[i].similarity;
   return (1 - weight) * total.absolute / (double)size + weight * (1 - total.similarity / (double)size);

@@ -3,10 +3,13 @@
 // std::thread rather than OpenMP: one code for GCC, Clang, Apple's Clang and MSVC.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <functional>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -36,22 +39,29 @@ class Pool {
     threads_ = count < 1 ? 1 : count;
   }
 
-  // Run task(0, worker) ... task(count - 1, worker), each once, and return when all are done; `worker` is below
-  // threads() and lets a task find memory that no other thread touches.
+  // Run task(0, worker) ... task(count - 1, worker), each once, and return when all are done; an exception of a task ends
+  // the run and comes out here. `worker` is below threads() and `limit`: it lets a task find memory of its own.
   template <class Task>
-  void run(int64_t count, const Task& task) {
+  void run(int64_t count, const Task& task, int limit = 1 << 20) {
     if (count <= 0) return;
     std::lock_guard<std::mutex> lock(region_);
-    if (threads_ == 1 || count == 1) {
+    if (threads_ == 1 || limit == 1 || count == 1) {
       for (int64_t i = 0; i < count; ++i) task(i, 0);
       return;
     }
-    while ((int)workers_.size() < threads_ - 1) workers_.emplace_back([this, id = (int)workers_.size()] { serve(id); });
+    int helpers = hire(std::min({threads_, limit, (int)std::min<int64_t>(count, 1 << 20)}) - 1);
     next_.store(0);
-    auto drain = [this, count, &task](int worker) {
-      for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count;) task(i, worker);
+    std::exception_ptr failure;
+    std::mutex failing;
+    auto drain = [this, count, &task, &failure, &failing](int worker) {
+      try {
+        for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count;) task(i, worker);
+      } catch (...) {
+        std::lock_guard<std::mutex> lock(failing);
+        if (!failure) failure = std::current_exception();
+        next_.store(count);
+      }
     };
-    int helpers = threads_ - 1;
     busy_.store(helpers);
     {
       std::lock_guard<std::mutex> wake(mutex_);
@@ -63,9 +73,19 @@ class Pool {
     drain(0);
     // A helper that lost its core needs this one more than the waiting does.
     for (int spin = 0; busy_.load(std::memory_order_acquire) > 0; ++spin) spin < 2000 ? pause() : std::this_thread::yield();
+    if (failure) std::rethrow_exception(failure);
   }
 
  private:
+  // Up to `wanted` helpers; fewer where the operating system gives no more threads.
+  int hire(int wanted) {
+    try {
+      while ((int)workers_.size() < wanted) workers_.emplace_back([this, id = (int)workers_.size()] { serve(id); });
+    } catch (const std::system_error&) {
+    }
+    return std::min(wanted, (int)workers_.size());
+  }
+
   static long process() {
 #if defined(_WIN32)
     return 0;

@@ -3,7 +3,7 @@
 
 #include "projection.h"
 
-// The layout is mirrored in cpu.py.
+// The layout is mirrored in __init__.py.
 struct ProjectedInput {
   int64_t n;
   const float *means2d, *conics, *depths, *opacities, *colors;  // [n,2] [n,3] [n] [n] [n,3]; conics: inverse covariances a b c

@@ -4,7 +4,7 @@
 #include "frame.h"
 #include "harmonics.h"
 
-// What both directions of the projection read; the layout is mirrored in cpu.py.
+// What both directions of the projection read; the layout is mirrored in __init__.py.
 struct ProjectionInput {
   int64_t n;
   const float *means, *quats, *log_scales, *opacity_logits;  // [n,3] [n,4] [n,3] [n]

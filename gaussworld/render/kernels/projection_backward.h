@@ -3,7 +3,7 @@
 
 #include "projection.h"
 
-// Gradients to write; sh and colors may be null. The layout is mirrored in cpu.py.
+// Gradients to write; sh and colors may be null. The layout is mirrored in __init__.py.
 struct ProjectionGradient {
   const float* means2d;  // [n,2] in
   float *means, *quats, *log_scales, *opacity_logits, *sh, *colors;

@@ -273,5 +273,5 @@ static void blend(Frame& f, const uint8_t* mask, const RasterOutput& out) {
       blend_tile<true>(f, tile, mask, out, &f.slabs[(size_t)worker]);
     else
       blend_tile<false>(f, tile, mask, out, nullptr);
-  });
+  }, f.saved ? (int)f.slabs.size() : 1 << 20);
 }

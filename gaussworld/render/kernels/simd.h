@@ -1,7 +1,7 @@
 // Sixteen float lanes (F16) and sixteen lane masks (M16), the same names for every instruction set.
 //
 // The library is compiled once per instruction set with different compiler flags; this header picks the widest one the
-// flags allow. AVX-512 holds sixteen lanes in one register; the others hold them in a few (see wide.h). Algorithms are
+// flags allow. AVX-512 holds sixteen lanes in one register; the others hold them in a few (see simd_wide.h). Algorithms are
 // written once, in terms of the names below, and read the same everywhere.
 #pragma once
 

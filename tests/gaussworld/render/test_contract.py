@@ -9,7 +9,7 @@ import torch
 
 from gaussworld.camera import Camera
 from gaussworld.gaussians import Gaussians
-from gaussworld.render import render
+from gaussworld.render import RenderSettings, render
 from gaussworld.render.contract import MAX_LOG_SCALE, check_finite, facing_normals
 
 PARAMETERS = ("means", "quats", "log_scales", "opacity_logits", "sh")
@@ -114,10 +114,45 @@ def test_arguments_on_another_device_are_refused(random_scene, ring_camera):
             )
 
 
+def test_a_mask_on_another_device_is_refused(random_scene, ring_camera):
+    mask = torch.ones(48, 64, dtype=torch.bool, device="meta")
+    with pytest.raises(ValueError, match=r"mask: expected device cpu .*, got meta"):
+        render(random_scene(4), ring_camera(), mask=mask)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("name", ["colors", "features"])
+def test_colors_and_features_must_be_finite(name, backend, random_scene, ring_camera):
+    values = torch.zeros(4, 3)
+    values[2, 1] = float("nan")
+    with pytest.raises(ValueError, match=rf"{name}: expected finite values, got .* in row 2"):
+        render(random_scene(4), ring_camera(), backend=backend, **{name: values})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"near": 0.0},
+        {"near": float("nan")},
+        {"near": 2.0, "far": 1.0},
+        {"eps2d": -0.1},
+        {"radius_clip": -1.0},
+        {"max_alpha": 1.0},
+        {"max_alpha": -1.0},
+        {"sh_degree": -1},
+        {"sh_degree": 4},
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"^expected .*got "):
+        RenderSettings(**wrong)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
         ({"background": [0.0, 0.0]}, r"background: expected shape \(3,\) or \(1, 3\), got \(2,\)"),
+        ({"background": [0.0, float("nan"), 0.0]}, "background: expected finite values, got "),
         ({"background": torch.zeros(2, 3)}, r"background: expected shape .* got \(2, 3\)"),
         (
             {"mask": torch.ones(64, 48, dtype=torch.bool)},

@@ -50,6 +50,14 @@ def test_similarity_agrees_with_scikit_image_away_from_the_border() -> None:
     assert torch.allclose(got, torch.from_numpy(expected[inside]), atol=1e-6)
 
 
-def test_shapes_must_agree() -> None:
-    with pytest.raises(ValueError, match=r"one shape, got \(4, 4, 3\) and \(4, 5, 3\)"):
-        photometric_loss(torch.zeros(4, 4, 3), torch.zeros(4, 5, 3))
+@pytest.mark.parametrize(
+    "shapes", [((4, 4, 3), (4, 5, 3)), ((4, 4, 1), (4, 4, 1)), ((2, 4, 4, 3), (2, 4, 4, 3))]
+)
+def test_other_shapes_are_refused(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    with pytest.raises(ValueError, match=r"two h x w x 3 images of one shape, got \("):
+        photometric_loss(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
+
+
+def test_devices_must_agree() -> None:
+    with pytest.raises(ValueError, match="one device, got cpu and meta"):
+        photometric_loss(torch.zeros(4, 4, 3), torch.zeros(4, 4, 3, device="meta"))
