@@ -30,6 +30,7 @@ Axis = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
 Shown = Literal["rgb", "depth", "normals", "alpha"]
 Scene = Annotated[Path, tyro.conf.arg(metavar="SCENE")]
 PERCENTILES = (5, 50, 95)
+FOV_DEG = 50.0
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,16 @@ class Viewpoint:
 
     camera: Path | None = None
     """A transforms.json, or the folder of a capture or COLMAP model, whose camera to take."""
-    index: int = 0
-    """Which of its cameras, counted from 0."""
+    index: int | None = None
+    """Which of its cameras, counted from 0; default: the first."""
     eye: Vector | None = None
     """[unit of the scene] Where the camera is; default: where it sees the whole scene, a little above."""
     target: Vector | None = None
     """[unit of the scene] What it looks at; default: the middle of the scene."""
     up: Axis | None = None
     """The direction against gravity in the file's axes; default: what the file states, else +z."""
-    fov_deg: float = 50.0
-    """[deg] Vertical field of view."""
+    fov_deg: float | None = None
+    """[deg] Vertical field of view, above 0 and below 180; default: 50, or what --camera has."""
     width: int | None = None
     """[px] Default: the camera's, else 640; with only one side given the other keeps the shape."""
     height: int | None = None
@@ -66,7 +67,7 @@ def info(path: Annotated[Path, tyro.conf.arg(metavar="PATH")], /, *, json: bool 
     """
     facts = _capture_facts(io.load_capture(path)) if _is_capture(path) else _gaussian_facts(path)
     facts = {"path": str(path), **facts}
-    print(json_text.dumps(facts, indent=2, allow_nan=False) if json else _table(facts))
+    print(json_text.dumps(_finite(facts), indent=2, allow_nan=False) if json else _table(facts))
 
 
 def convert(
@@ -130,8 +131,7 @@ def render(
         config: constants of the rasterizer.
     """
     _refuse_overwriting(out, force)
-    if turntable is not None and turntable < 1:
-        raise ConfigError(f"--turntable: expected at least 1 frame, got {turntable}")
+    _check_turntable(turntable, out)
     gaussians = io.load(scene)
     up = _direction(view.up) if view.up else io.load_framing(scene).up or (0.0, 0.0, 1.0)
     camera, pivot = choose_camera(view, gaussians, torch.tensor(up))
@@ -158,27 +158,26 @@ def choose_camera(
 
     Raises:
         CaptureError: the capture has no camera of that index.
-        ConfigError: both a capture's camera and an eye or target are given.
+        ConfigError: a flag contradicts another, or a size or field of view is out of its range.
     """
+    _check_view(view)
     low, high = robust_bounds(gaussians)
     middle, reach = (low + high) / 2, float((high - low).norm()) / 2 or 1.0
     if view.camera is not None:
-        if view.eye is not None or view.target is not None:
-            raise ConfigError("expected either --camera or --eye and --target, got both; leave one out")
-        camera = _camera_of(io.load_capture(view.camera), view.index, view.camera)
+        camera = _camera_of(io.load_capture(view.camera), view.index or 0, view.camera)
         return camera.rescaled(*_size(view, camera.width, camera.height)), middle
     width, height = _size(view, 640, 480)
     target = middle if view.target is None else torch.tensor(view.target)
+    fov_deg = FOV_DEG if view.fov_deg is None else view.fov_deg
     if view.eye is not None:
         eye = torch.tensor(view.eye)
     else:
         # The narrower field of view must hold the sphere around the scene.
-        half = math.radians(view.fov_deg) / 2
+        half = math.radians(fov_deg) / 2
         half = min(half, math.atan(math.tan(half) * width / height))
         eye = target + _from_aside(up) * (reach / math.sin(half))
-    return Camera.pinhole(
-        look_at(eye.float(), target.float(), up), width, height, view.fov_deg
-    ), target.float()
+    pose = look_at(eye.float(), target.float(), up)
+    return Camera.pinhole(pose, width, height, fov_deg), target.float()
 
 
 def around(camera: Camera, pivot: Float[Tensor, "3"], up: Float[Tensor, "3"], count: int) -> list[Camera]:
@@ -239,7 +238,36 @@ def _from_aside(up: Float[Tensor, "3"]) -> Float[Tensor, "3"]:
     return math.cos(math.radians(25)) * front + math.sin(math.radians(25)) * up
 
 
+def _check_view(view: Viewpoint) -> None:
+    """Refuse what would be ignored or cannot be drawn."""
+    if view.camera is None:
+        if view.index is not None:
+            raise ConfigError(f"--index: expected --camera beside it, got {view.index} alone; add --camera")
+    elif view.eye is not None or view.target is not None:
+        raise ConfigError("expected either --camera or --eye and --target, got both; leave one out")
+    elif view.fov_deg is not None:
+        raise ConfigError(
+            "expected either --camera, which has its lens, or --fov-deg, got both; leave one out"
+        )
+    if view.fov_deg is not None and not 0 < view.fov_deg < 180:
+        raise ConfigError(f"--fov-deg: expected more than 0 and less than 180, got {view.fov_deg:g}")
+
+
+def _check_turntable(count: int | None, out: Path) -> None:
+    """Refuse a video under a picture's name, and a picture under a video's, before anything is loaded."""
+    video = out.suffix.lower() == ".mp4"
+    if count is None and video:
+        raise ConfigError(f"expected a picture (.png, .jpg), got {out}; add --turntable 90 for a video")
+    if count is not None and not video:
+        raise ConfigError(f"--turntable: expected an .mp4 to write, got {out}; change its suffix")
+    if count is not None and count < 1:
+        raise ConfigError(f"--turntable: expected at least 1 frame, got {count}")
+
+
 def _size(view: Viewpoint, width: int, height: int) -> tuple[int, int]:
+    for flag, side in (("--width", view.width), ("--height", view.height)):
+        if side is not None and side < 1:
+            raise ConfigError(f"{flag}: expected at least 1 px, got {side}")
     if view.width is not None and view.height is not None:
         return view.width, view.height
     if view.width is not None:
@@ -323,6 +351,15 @@ def _percentiles(values: Float[Tensor, " m"]) -> dict[str, float]:
 
 def _rounded(vector: Float[Tensor, "3"]) -> list[float]:
     return [_shortened(value) for value in vector.detach().tolist()]
+
+
+def _finite(value: Any) -> Any:
+    """The same facts with null for the numbers that JSON cannot write: infinity and NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _shortened(value: float) -> float:

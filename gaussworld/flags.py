@@ -160,7 +160,13 @@ def _sentence(box: str) -> str:
     said = " ".join(line.strip() for line in first).strip().rstrip(".")
     for pattern, plainer in _PLAINER:
         said = re.sub(pattern, plainer, said)
-    return said
+    return re.sub(r"(?<=expected one of )\((.*?)\)", _sorted_choices, said)
+
+
+def _sorted_choices(listed: re.Match[str]) -> str:
+    """tyro keeps choices in a set, whose order changes from run to run."""
+    choices = sorted(listed[1].split(", "), key=lambda choice: (choice == "'None'", choice))
+    return f"({', '.join(choices)})"
 
 
 def _check_known(flags: Sequence[str], parse: Callable[[list[str]], object]) -> None:

@@ -305,7 +305,7 @@ class World:
         if self.metres_per_unit is None:
             raise UnknownScale(
                 "expected a world of known scale, got metres_per_unit = None; measure one distance in it and"
-                " run `gaussworld world set-scale`"
+                " set it with `dataclasses.replace(world, metres_per_unit=...)`"
             )
         return self.metres_per_unit
 

@@ -9,7 +9,7 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# The machines that run this are shared: a slow example is no failure.
+# A slow machine is no failure; the same examples every time make failures repeatable.
 settings.register_profile("gaussworld", deadline=None, derandomize=True)
 settings.load_profile("gaussworld")
 

@@ -106,7 +106,7 @@ def load_capture(path: Path | str, images: Path | str | None = None) -> Capture:
         return colmap.read(path, images)
     raise CaptureError(
         f"{path}: expected a transforms.json or a COLMAP model (cameras.bin or cameras.txt, or sparse/0),"
-        " got neither; pictures without cameras go to 'gaussworld recon'"
+        " got neither; for pictures without cameras run COLMAP first"
     )
 
 

@@ -111,7 +111,7 @@ def _frames(
         looked = ", ".join(str(place) for place in image_folders[:3])
         raise CaptureError(
             f"{folder}: expected the pictures of {len(rows)} registered images, got none on disk"
-            f" (looked in {looked}, ...); say where they are (images=...)"
+            f" (looked in {looked}, ...); put them into one of these folders"
         )
     warn_missing(folder, "pictures", missing, len(rows))
     return tuple(frames)

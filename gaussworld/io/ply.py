@@ -149,8 +149,8 @@ def _gaussian_element(header: Header, path: Path) -> Element:
         _refuse_geometry(header, vertex, path)
     if missing := [name for name in _REQUIRED if name not in vertex.properties]:
         raise FileFormatError(
-            f"{path}: expected the properties of 3D Gaussian splatting,"
-            f" got none of {', '.join(missing)}; export it again"
+            f"{path}: expected the properties of 3D Gaussian splatting, got a file without all of them;"
+            f" missing: {', '.join(missing)}; export it again"
         )
     if listed := [element.name for element in header.elements if element.has_lists]:
         raise FileFormatError(
@@ -169,8 +169,8 @@ def _refuse_geometry(header: Header, vertex: Element, path: Path) -> None:
     faces = header.element("face") or header.element("tristrips")
     if faces is not None and faces.count:
         raise FileFormatError(
-            f"{path} is a triangle mesh ({vertex.count} vertices), not Gaussians; turn it into some with"
-            f" 'gaussworld from-mesh {path.name}'"
+            f"{path} is a triangle mesh ({vertex.count} vertices), not Gaussians; sample points on its"
+            " surface and build some with Gaussians.from_activated"
         )
     raise FileFormatError(
         f"{path} is a plain point cloud ({vertex.count} points), not Gaussians; name it"

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +61,7 @@ def read(path: Path, images: Path | None = None) -> Capture:
     scenes = [_Scene(file, _parse(file), split, images) for file, split in files]
     frames = [frame for scene in scenes for frame in scene.frames()]
     if not frames:
-        listed = sum(len(scene.meta["frames"]) for scene in scenes)
-        raise CaptureError(
-            f"{path}: expected pictures for {listed} listed frames, got none on disk;"
-            " say where they are (images=...)"
-        )
+        raise CaptureError(f"{path}: {_why_empty(scenes)}")
     points, colors = scenes[0].points()
     return Capture(tuple(frames), points, colors, scenes[0].metres_per_unit(), scenes[0].world_from_source())
 
@@ -171,6 +167,17 @@ class _Scene:
             applied = _matrix(self.meta.get("applied_transform", np.eye(4)), "applied_transform")
             applied[:3] *= number(self.meta, "applied_scale", 1.0)
         return torch.from_numpy(applied).float()
+
+
+def _why_empty(scenes: Sequence[_Scene]) -> str:
+    entries = [entry for scene in scenes for entry in scene.meta["frames"]]
+    if not entries:
+        return "expected at least one frame, got an empty list 'frames'; export the cameras again"
+    folder = scenes[0].path.parent / USUAL_FOLDERS[0]
+    return (
+        f"expected pictures for {len(entries)} listed frames, got none on disk (the first is"
+        f" {entries[0]['file_path']!r:.80}); put them into {folder} or mend their file_path"
+    )
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The command line as people meet it: help, exit statuses, the exact sentence of the commonest mistakes."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +97,22 @@ MISSING = "expected a file of Gaussians or a capture, got nothing.ply, which doe
             ["render", "a.ply", "-o", "a.png", "--width", "wide"],
             2,
             "gaussworld render: --width: expected INT, got ['wide'] (see gaussworld render --help)",
+        ),
+        (
+            ["convert", "a.ply", "b.ply", "--sh-degree", "5"],
+            2,
+            "gaussworld convert: --sh-degree: got '5', expected one of ('0', '1', '2', '3', 'None') "
+            "(see gaussworld convert --help)",
+        ),
+        (
+            ["render", "a.ply", "-o", "a.png", "--turntable", "2"],
+            2,
+            "gaussworld render: --turntable: expected an .mp4 to write, got a.png; change its suffix",
+        ),
+        (
+            ["render", "a.ply", "-o", "a.mp4"],
+            2,
+            "gaussworld render: expected a picture (.png, .jpg), got a.mp4; add --turntable 90 for a video",
         ),
         (
             ["render", "a.ply", "-o", "a.png", "--config", "render/antialised"],
@@ -199,6 +217,20 @@ def test_help_names_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "--config PRESET starts from a TOML file or a shipped preset: render/antialiased" in shown
     assert "--near FLOAT" in shown and "--config.near" not in shown
+
+
+def test_messages_name_only_verbs_that_exist(repository: Path) -> None:
+    """`gaussworld something` in any string of the packages is a command that one can run today."""
+    named = {
+        (match[1], str(file.relative_to(repository)))
+        for package in ("gaussworld", "recon")
+        for file in (repository / package).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for match in re.finditer(r"(?<!import )\bgaussworld ([a-z][a-z-]*)", node.value)
+    }
+    assert any(verb == "demo" for verb, _ in named)
+    assert {(verb, file) for verb, file in named if verb not in verbs.VERBS} == set()
 
 
 def test_a_reader_that_leaves_is_no_error(repository: Path) -> None:

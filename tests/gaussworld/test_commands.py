@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,22 @@ def test_info_of_an_empty_scene(
     gw.save(ball.select(slice(0, 0)), tmp_path / "empty.ply")
     status, out, _ = said(capsys, "info", tmp_path / "empty.ply", "--json")
     assert status == 0 and json.loads(out)["count"] == 0 and "bounds_min" not in json.loads(out)
+
+
+def test_info_maps_what_json_cannot_write_to_null(
+    ball: gw.Gaussians, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """exp(100) and the extent of ±3e38 are beyond float32, and yet the file is legal."""
+    means, log_scales = ball.means.clone(), torch.full_like(ball.log_scales, 100.0)
+    means[0, 0], means[1, 0] = 3e38, -3e38
+    gw.save(replace(ball, means=means, log_scales=log_scales), tmp_path / "a.ply")
+    status, out, err = said(capsys, "info", tmp_path / "a.ply", "--json")
+    assert (status, err) == (0, "")
+    facts = json.loads(out)
+    assert facts["extent"][0] is None and facts["extent"][1] == pytest.approx(1, abs=0.05)
+    assert facts["scale_percentiles"] == {"5": None, "50": None, "95": None}
+    assert facts["bounds_max"][0] == pytest.approx(3e38)
+    assert said(capsys, "info", tmp_path / "a.ply")[0] == 0
 
 
 def test_info_of_a_real_capture(captures: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,6 +181,41 @@ def test_camera_of_a_capture(scene: Path, tmp_path: Path, capsys: pytest.Capture
         choose_camera(Viewpoint(camera=tmp_path, index=2), gw.load(scene), UP)
     with pytest.raises(ConfigError, match="expected either --camera or --eye and --target, got both"):
         choose_camera(Viewpoint(camera=tmp_path, eye=(0.0, 0.0, 0.0)), gw.load(scene), UP)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--width", 0), "--width: expected at least 1 px, got 0"),
+        (("--height", 0), "--height: expected at least 1 px, got 0"),
+        (("--width", -5), "--width: expected at least 1 px, got -5"),
+        (("--width", 8, "--height", -1), "--height: expected at least 1 px, got -1"),
+        (("--fov-deg", 0), "--fov-deg: expected more than 0 and less than 180, got 0"),
+        (("--fov-deg", 180), "--fov-deg: expected more than 0 and less than 180, got 180"),
+        (("--index", 4), "--index: expected --camera beside it, got 4 alone; add --camera"),
+        (
+            ("--camera", "a.json", "--fov-deg", 40),
+            "expected either --camera, which has its lens, or --fov-deg, got both; leave one out",
+        ),
+    ],
+)
+def test_impossible_and_ignored_flags_are_refused(
+    flags: tuple[object, ...], message: str, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence, status 2, and no picture."""
+    status, _, err = said(capsys, "render", scene, "-o", tmp_path / "a.png", *flags)
+    assert (status, err) == (2, f"gaussworld render: {message}\n")
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_a_background_that_is_no_number_is_refused(
+    scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one sentence, not as a black picture."""
+    words = ("render", scene, "-o", tmp_path / "a.png", "--width", 8, "--background", "nan", 0, 0)
+    status, _, err = said(capsys, *words)
+    assert status == 1 and err.startswith("gaussworld render: background: expected") and err.count("\n") == 1
+    assert not (tmp_path / "a.png").exists()
 
 
 def test_eye_and_target(ball: gw.Gaussians) -> None:

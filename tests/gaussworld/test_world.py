@@ -164,8 +164,8 @@ def test_an_empty_world():
     assert World.from_gaussians(blob(n=0)).objects == {}
 
 
-def test_scale_is_required_with_the_command_that_sets_it():
-    with pytest.raises(UnknownScale, match="gaussworld world set-scale"):
+def test_scale_is_required_with_the_call_that_sets_it():
+    with pytest.raises(UnknownScale, match=r"dataclasses.replace\(world, metres_per_unit=...\)"):
         cabinet().require_scale()
     with pytest.raises(UnknownScale):
         cabinet().in_metres()

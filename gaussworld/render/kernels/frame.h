@@ -118,9 +118,9 @@ struct Frame {
   Buffer<uint32_t> histogram;
   Buffer<TileRect> rects;           // by slot
   Buffer<int64_t> group_first;      // intersections before each projection task's
-  Buffer<uint32_t> first;           // by slot: where its intersections begin in `where`
-  Buffer<uint32_t> where;           // by slot, then tile: the place of the intersection in `list`
+  Buffer<uint32_t> first;           // by slot: the number of its first intersection
   Buffer<uint32_t> list;            // by tile, then depth: slots
+  Buffer<uint32_t> number;          // beside `list`: the number of the intersection, counted slot by slot, then by tile
   Buffer<int64_t> tile_first;       // [tiles + 1]
   Buffer<uint32_t> tile_counts;
   Buffer<Segment> segments;
@@ -129,7 +129,7 @@ struct Frame {
   std::vector<Slabs> slabs;         // by thread of the pool
   Buffer<float> final_transmittance;  // by tile, block, lane
   Buffer<float> moments;            // [16] by slot
-  Buffer<float> partial;            // [intersections of a band][MOMENTS]
+  Buffer<float> partial;            // by number: 16 floats and features, each tile's share of a Gaussian's gradient
   Buffer<double> camera_sums;
   std::atomic<int64_t> bad_row{-1};
 
@@ -167,7 +167,7 @@ struct Frame {
   size_t workspace_bytes() const {
     size_t total = (size_t)visible * (sizeof(Row) + sizeof(TileRect) + sizeof(uint32_t));
     total += keys.used_bytes() + keys_swap.used_bytes() + order.used_bytes() + order_swap.used_bytes();
-    total += histogram.used_bytes() + where.used_bytes() + list.used_bytes() + tile_first.used_bytes();
+    total += histogram.used_bytes() + number.used_bytes() + list.used_bytes() + tile_first.used_bytes();
     total += tile_counts.used_bytes() + segments.used_bytes() + partial.used_bytes();
     for (const auto& s : slabs) total += s.used_bytes();
     return total;
@@ -176,7 +176,7 @@ struct Frame {
   // Bytes reserved, whatever for: what must not grow from step to step.
   size_t capacity_bytes() const {
     size_t total = rows.capacity_bytes() + rects.capacity_bytes() + first.capacity_bytes() + keys.capacity_bytes() * 2;
-    total += order.capacity_bytes() * 2 + histogram.capacity_bytes() + where.capacity_bytes() + list.capacity_bytes();
+    total += order.capacity_bytes() * 2 + histogram.capacity_bytes() + number.capacity_bytes() + list.capacity_bytes();
     total += tile_first.capacity_bytes() + tile_counts.capacity_bytes() + segments.capacity_bytes();
     total += moments.capacity_bytes() + partial.capacity_bytes() + final_transmittance.capacity_bytes();
     for (const auto& s : slabs) total += s.capacity_bytes();

@@ -15,6 +15,8 @@ struct RasterGradient {
   const float* v_blended;   // [h, w, width] gradients with respect to the blended features
   float* v_features;        // [n, width] out, arrives filled with zeros
   int64_t width;            // 0 without features
+  // Floats of an intersection's row: 16, then features, up to whole cache lines.
+  int64_t row_floats() const { return 16 + (width + 15) / 16 * 16; }
 };
 
 // A tile's extra channels: values by channel and chunk-local index, pixel gradients by block, channel and lane.
@@ -43,7 +45,7 @@ struct BlockGradient {
 struct Contributors {
   alignas(64) float g[16][16], weight[16][16];
   alignas(64) float dx[16], dy[16], l11[16], l12[16], l22[16];  // dx, dy: centre of the block minus mean
-  int64_t row[16];
+  uint32_t index[16];
   int block[16];
   int count = 0;
 };
@@ -117,7 +119,7 @@ static inline F16 channel_sums(const Runs& runs, const F16 (&weight)[16], const 
 
 // Turn the pixel gradients of waiting contributors into sums and add them to their rows: 16 floats, then features.
 static inline void add_contributors(Contributors& c, BlockGradient* blocks, bool absolute, TileFeatures& features,
-                                    float* rows) {
+                                    int64_t stride, float* rows) {
   F16 g[16], w[16], zero(0.0f);
   for (int i = c.count; i < 16; ++i) zero.store(c.g[i]), zero.store(c.weight[i]);
   for (int i = 0; i < 16; ++i) g[i] = F16::load(c.g[i]), w[i] = F16::load(c.weight[i]);
@@ -137,22 +139,21 @@ static inline void add_contributors(Contributors& c, BlockGradient* blocks, bool
   out[ABS_X] = out[ABS_Y] = out[12] = out[13] = out[14] = out[15] = zero;
   if (absolute) absolute_moments(c, g, ox, oy, out[ABS_X], out[ABS_Y]);
   transpose(out);
-  const int64_t stride = 16 + features.width;
   for (int i = 0; i < c.count; ++i) {
-    float* row = rows + stride * c.row[i];
+    float* row = rows + stride * c.index[i];
     (F16::load(row) + out[i]).store(row);
   }
   for (int64_t k = 0; k < features.width; ++k) {
     float lanes[16];
     channel_sums(runs, w, [&](int b) { return features.gradients(b, k); }).store(lanes);
-    for (int i = 0; i < c.count; ++i) rows[stride * c.row[i] + 16 + k] += lanes[i];
+    for (int i = 0; i < c.count; ++i) rows[stride * c.index[i] + 16 + k] += lanes[i];
   }
   c.count = 0;
 }
 
-// A block's share of a chunk: `entries` front to back, `first` the place of the chunk in the tile's list.
-static inline void blend_block_backward(const Chunk& chunk, int64_t first, const uint32_t* entries, int count, int block,
-                                        F16 max_alpha, bool absolute, TileFeatures& features, BlockGradient* blocks,
+// A block's share of a chunk: `entries` front to back; what fills a group goes to the chunk's rows.
+static inline void blend_block_backward(const Chunk& chunk, const uint32_t* entries, int count, int block, F16 max_alpha,
+                                        const RasterGradient& v, TileFeatures& features, BlockGradient* blocks,
                                         Contributors& c, float* rows) {
   BlockGradient& s = blocks[block];
   const float x = block_x(block), y = block_y(block);
@@ -178,11 +179,11 @@ static inline void blend_block_backward(const Chunk& chunk, int64_t first, const
       keep(less_equal(raw, max_alpha), alpha * v_alpha).store(c.g[i]);
       weight.store(c.weight[i]);
       c.dx[i] = chunk.dx[k] + x, c.dy[i] = chunk.dy[k] + y;
-      c.row[i] = first + k, c.block[i] = block;
-      if (absolute) c.l11[i] = chunk.l11[k], c.l12[i] = chunk.l12[k], c.l22[i] = chunk.l22[k];
+      c.index[i] = k, c.block[i] = block;
+      if (v.absolute) c.l11[i] = chunk.l11[k], c.l12[i] = chunk.l12[k], c.l22[i] = chunk.l22[k];
     }
     c.count += some;
-    if (c.count == 16) add_contributors(c, blocks, absolute, features, rows);
+    if (c.count == 16) add_contributors(c, blocks, v.absolute, features, v.row_floats(), rows);
   }
   s.transmittance = t, s.behind = behind;
 }
@@ -202,75 +203,69 @@ static inline void begin_block(const Frame& f, int64_t tile, int b, const Raster
   s.behind = behind * s.transmittance;
 }
 
-static void blend_tile_backward(const Frame& f, int64_t tile, const RasterGradient& v, float* rows) {
+// Send a chunk's rows to their intersections' own: each Gaussian's lie together there.
+static inline void send_rows(const uint32_t* number, int count, const float* rows, int64_t stride, float* partial) {
+  for (int i = 0; i < count; ++i)
+    for (int64_t k = 0; k < stride; k += 16) F16::load(rows + stride * i + k).stream(partial + stride * number[i] + k);
+}
+
+static void blend_tile_backward(const Frame& f, int64_t tile, const RasterGradient& v) {
   static thread_local TileFeatures features;
-  int64_t begin = f.tile_first[tile], end = f.tile_first[tile + 1], stride = 16 + v.width;
-  memset(rows, 0, (size_t)((end - begin) * stride) * sizeof(float));
-  int done = f.tile_done[tile];
-  if (!done) return;
+  static thread_local Buffer<float> row_memory;
+  const int64_t begin = f.tile_first[tile], end = f.tile_first[tile + 1], stride = v.row_floats();
+  float* rows = row_memory.need((size_t)(CHUNK * stride));
   features.width = v.width;
   features.value.resize((size_t)v.width * (CHUNK + 16));
   features.gradient.resize((size_t)v.width * BLOCKS * 16);
   Chunk chunk;
   BlockGradient blocks[BLOCKS];
+  Contributors waiting;
   int left = (int)(tile % f.tiles_x) * TILE, top = (int)(tile / f.tiles_x) * TILE;
   for (int b = 0; b < BLOCKS; ++b)
     if (left + b % 4 * BLOCK < f.width && top + b / 4 * BLOCK < f.height) begin_block(f, tile, b, v, features, blocks[b]);
-  Contributors waiting;
-  for (int k = done - 1; k >= 0; --k) {
-    int64_t i = begin + (int64_t)k * CHUNK;
-    const uint32_t* list = f.list.data() + i;
-    load_chunk(f, list, (int)std::min<int64_t>(CHUNK, end - i), TileCenter(f, tile), chunk);
-    if (v.width) load_features(f, list, chunk.count, v.features, features);
-    const Segment& segment = f.segments[f.tile_segment[tile] + k];
-    const uint32_t* entries = segment.entries;
-    for (int b = 0; b < BLOCKS; ++b) {
-      if (segment.count[b])
-        blend_block_backward(chunk, i - begin, entries, segment.count[b], b, F16(f.max_alpha), v.absolute, features,
-                             blocks, waiting, rows);
-      entries += segment.count[b];
+  for (int64_t k = (end - begin + CHUNK - 1) / CHUNK - 1; k >= 0; --k) {
+    int64_t i = begin + k * CHUNK;
+    int count = (int)std::min<int64_t>(CHUNK, end - i);
+    memset(rows, 0, (size_t)(count * stride) * sizeof(float));
+    if (k < f.tile_done[tile]) {
+      const uint32_t* list = f.list.data() + i;
+      load_chunk(f, list, count, TileCenter(f, tile), chunk);
+      if (v.width) load_features(f, list, count, v.features, features);
+      const Segment& segment = f.segments[f.tile_segment[tile] + k];
+      const uint32_t* entries = segment.entries;
+      for (int b = 0; b < BLOCKS; ++b) {
+        if (segment.count[b])
+          blend_block_backward(chunk, entries, segment.count[b], b, F16(f.max_alpha), v, features, blocks, waiting, rows);
+        entries += segment.count[b];
+      }
+      if (waiting.count) add_contributors(waiting, blocks, v.absolute, features, stride, rows);
     }
+    send_rows(f.number.data() + i, count, rows, stride, f.partial.data());
   }
-  if (waiting.count) add_contributors(waiting, blocks, v.absolute, features, rows);
+  fence();
 }
 
-// Sum each Gaussian's rows of a band of tiles, places [low, high), into f.moments, which is indexed by slot.
-static void gather_moments(const Frame& f, int64_t low, int64_t high, const RasterGradient& v, const float* partial, bool add) {
-  const int64_t stride = 16 + v.width;
+// Sum each Gaussian's rows into f.moments, which is indexed by slot.
+static void gather_moments(const Frame& f, const RasterGradient& v) {
+  const int64_t stride = v.row_floats();
   Pool::instance().run(f.groups(), [&](int64_t group, int) {
     for (int64_t slot = group * GROUP; slot < group * GROUP + f.group_visible[group]; ++slot) {
-      float* to = f.moments.data() + 16 * slot;
+      const float* row = f.partial.data() + stride * f.first[slot];
       float* features = v.width ? v.v_features + (int64_t)f.rows[slot].gaussian * v.width : nullptr;
-      const uint32_t *place = &f.where[f.first[slot]], *end = place + f.rects[slot].count();
-      F16 total = add ? F16::load(to) : F16(0.0f);
-      for (; place < end; ++place) {
-        // Rows lie in tile order, so each is a cache miss unless asked for early; `where` is read in order.
-        prefetch(partial + stride * ((int64_t)place[PREFETCH] - low));
-        if (*place < low || *place >= high) continue;
-        const float* row = partial + stride * (*place - low);
+      F16 total(0.0f);
+      for (uint32_t i = 0, count = f.rects[slot].count(); i < count; ++i, row += stride) {
         total += F16::load(row);
         for (int64_t k = 0; k < v.width; ++k) features[k] += row[16 + k];
       }
-      total.store(to);
+      total.store(f.moments.data() + 16 * slot);
     }
   });
 }
 
 // Gradients of all visible Gaussians into f.moments, and of their features.
 static void blend_backward(Frame& f, const RasterGradient& v) {
-  int64_t tiles = (int64_t)f.tiles(), stride = 16 + v.width;
   f.moments.need((size_t)f.groups() * GROUP * 16);
-  // Bands bound the memory for intersection rows; their limits must not depend on the number of threads.
-  const int64_t budget = std::max<int64_t>(1 << 17, 2 * f.visible);
-  for (int64_t first = 0; first < tiles;) {
-    int64_t last = first + 1;
-    while (last < tiles && f.tile_first[last + 1] - f.tile_first[first] <= budget) ++last;
-    int64_t low = f.tile_first[first], high = f.tile_first[last];
-    float* partial = f.partial.need((size_t)((high - low) * stride));
-    Pool::instance().run(last - first, [&](int64_t i, int) {
-      blend_tile_backward(f, first + i, v, partial + stride * (f.tile_first[first + i] - low));
-    });
-    gather_moments(f, low, high, v, partial, first > 0);
-    first = last;
-  }
+  f.partial.need((size_t)(f.intersections * v.row_floats()));
+  Pool::instance().run((int64_t)f.tiles(), [&](int64_t tile, int) { blend_tile_backward(f, tile, v); });
+  gather_moments(f, v);
 }

@@ -15,7 +15,10 @@ struct Part {
   static Part broadcast(float x) { return _mm256_set1_ps(x); }
   static Part load(const float* p) { return _mm256_loadu_ps(p); }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
+  void stream(float* p) const { _mm256_stream_ps(p, v); }
 };
+
+static inline void fence() { _mm_sfence(); }
 
 static inline Part part_add(Part a, Part b) { return _mm256_add_ps(a.v, b.v); }
 static inline Part part_sub(Part a, Part b) { return _mm256_sub_ps(a.v, b.v); }

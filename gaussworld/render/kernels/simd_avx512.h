@@ -16,7 +16,11 @@ struct F16 {
   explicit F16(float x) : v(_mm512_set1_ps(x)) {}
   static F16 load(const float* p) { return _mm512_loadu_ps(p); }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
+  // Past the caches; `p` is aligned to 64 bytes, and fence() comes before another thread reads.
+  void stream(float* p) const { _mm512_stream_ps(p, v); }
 };
+
+static inline void fence() { _mm_sfence(); }
 
 static inline F16 operator+(F16 a, F16 b) { return _mm512_add_ps(a.v, b.v); }
 static inline F16 operator-(F16 a, F16 b) { return _mm512_sub_ps(a.v, b.v); }

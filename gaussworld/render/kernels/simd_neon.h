@@ -15,7 +15,10 @@ struct Part {
   static Part broadcast(float x) { return vdupq_n_f32(x); }
   static Part load(const float* p) { return vld1q_f32(p); }
   void store(float* p) const { vst1q_f32(p, v); }
+  void stream(float* p) const { vst1q_f32(p, v); }  // no such store among the intrinsics
 };
+
+static inline void fence() {}
 
 static inline Part part_add(Part a, Part b) { return vaddq_f32(a.v, b.v); }
 static inline Part part_sub(Part a, Part b) { return vsubq_f32(a.v, b.v); }

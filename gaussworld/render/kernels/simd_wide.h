@@ -33,6 +33,10 @@ struct F16 {
   void store(float* p) const {
     for (int i = 0; i < PARTS; ++i) v[i].store(p + i * Part::LANES);
   }
+  // Past the caches; `p` is aligned to 64 bytes, and fence() comes before another thread reads.
+  void stream(float* p) const {
+    for (int i = 0; i < PARTS; ++i) v[i].stream(p + i * Part::LANES);
+  }
 };
 
 #define GW_SPREAD(R, NAME, PARAMS, CALL)         \

@@ -59,7 +59,7 @@ static void sort_by_depth(Frame& f) {
   sort_pairs(f, f.visible);
 }
 
-// Where each Gaussian's intersections begin when they are counted slot by slot.
+// How many intersections come before each Gaussian's when they are counted slot by slot.
 static void number_intersections(Frame& f) {
   int64_t* group_first = f.group_first.need((size_t)f.groups() + 1);
   uint32_t* first = f.first.need((size_t)f.groups() * GROUP);
@@ -84,8 +84,8 @@ static void number_intersections(Frame& f) {
   });
 }
 
-// Lists of slots by tile, nearest first; `where` also remembers each intersection's place, by Gaussian. False when there are
-// more intersections than a 32-bit place can name.
+// Lists of slots by tile, nearest first; `number` says for each entry which of all intersections, counted Gaussian by
+// Gaussian, it is. False when there are more intersections than 32 bits can count.
 static bool bin_into_tiles(Frame& f) {
   number_intersections(f);
   if (f.intersections > (int64_t)UINT32_MAX) return false;
@@ -114,8 +114,7 @@ static bool bin_into_tiles(Frame& f) {
   }
   tile_first[tiles] = f.intersections;
   uint32_t* list = f.list.need((size_t)f.intersections);
-  uint32_t* where = f.saved ? f.where.need((size_t)f.intersections + PREFETCH) : nullptr;
-  if (where) memset(where + f.intersections, 0, PREFETCH * sizeof(uint32_t));
+  uint32_t* number = f.saved ? f.number.need((size_t)f.intersections) : nullptr;
   Pool::instance().run(ranges, [&](int64_t range, int) {
     uint32_t* cursor = counts + range * tiles;
     for (int64_t i = range * step, end = std::min(f.visible, i + step); i < end; ++i) {
@@ -125,7 +124,7 @@ static bool bin_into_tiles(Frame& f) {
         for (int32_t x = r.x0; x < r.x1; ++x) {
           uint32_t to = cursor[(int64_t)y * f.tiles_x + x]++;
           list[to] = slot;
-          if (where) where[emitted++] = to;
+          if (number) number[to] = emitted++;
         }
     }
   });

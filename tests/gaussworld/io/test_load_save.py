@@ -58,7 +58,7 @@ def test_a_written_file_has_ordinary_permissions(tmp_path: Path) -> None:
 
 
 def test_no_capture_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(CaptureError, match=r"got neither; pictures without cameras go to 'gaussworld recon'"):
+    with pytest.raises(CaptureError, match=r"got neither; for pictures without cameras run COLMAP first"):
         load_capture(tmp_path)
     with pytest.raises(CaptureError, match="no such path"):
         load_capture(tmp_path / "nowhere")

@@ -203,7 +203,7 @@ HOSTILE = {
     "property first": (b"ply\nformat ascii 1.0\nproperty int a\nend_header\n", "an element before property"),
     "typeless property": (header(NAMES).replace(b"float x", b"x") + ROW, "'property <type> <name>'"),
     "no elements": (b"ply\nformat ascii 1.0\nend_header\n", "got elements: none"),
-    "missing property": (header([n for n in NAMES if n != "rot_2"]) + ROW, "got none of rot_2"),
+    "missing property": (header([n for n in NAMES if n != "rot_2"]) + ROW, "missing: rot_2; export"),
     "list property": (
         header(NAMES).replace(b"end_h", b"property list uchar int a\nend_h") + ROW, "no list properties",
     ),
@@ -229,7 +229,7 @@ HOSTILE = {
     "mesh": (
         header(["x", "y", "z"]).replace(b"end_h", b"element face 1\nproperty list uchar int v\nend_h")
         + ROW[:12],
-        "is a triangle mesh .* 'gaussworld from-mesh",
+        "is a triangle mesh .* Gaussians.from_activated",
     ),
     "points": (header(["x", "y", "z", "red", "green", "blue"]) + ROW[:24], "is a plain point cloud"),
     "compressed": (

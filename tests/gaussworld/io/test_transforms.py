@@ -19,7 +19,6 @@ from gaussworld.io import load_capture, save_cameras
 from gaussworld.io.images import read_frame, write_image
 from gaussworld.pose import look_at
 
-FOX = Path(__file__).parents[4] / "shared" / "data" / "fox"
 IDENTITY = torch.eye(4).tolist()
 
 
@@ -38,10 +37,9 @@ def only_camera(folder: Path, **keys: Any) -> Camera:
     return load_capture(scene(folder, pictures=1, **keys)).frames[0].camera
 
 
-@pytest.mark.skipif(not FOX.is_dir(), reason="the fox capture is not beside the repository")
-def test_fox_has_50_frames_and_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_fox_has_50_frames_and_one_warning(captures: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        capture = load_capture(FOX)
+        capture = load_capture(captures / "fox")
     assert len(capture) == 50
     assert len(caplog.records) == 1
     assert "lists 67 pictures; 17 of them are not on disk" in caplog.text
@@ -109,9 +107,16 @@ def test_stale_prefixes_and_missing_suffixes_are_mended(tmp_path: Path) -> None:
 def test_pictures_may_be_named_by_the_caller(tmp_path: Path) -> None:
     file = scene(tmp_path)
     (tmp_path / "images").rename(tmp_path / "other place")
-    with pytest.raises(CaptureError, match="2 listed frames, got none on disk"):
+    with pytest.raises(CaptureError, match=r"2 listed frames, got none on disk .*'images/0\.png'") as caught:
         load_capture(file)
+    assert "images=" not in str(caught.value) and str(tmp_path / "images") in str(caught.value)
     assert len(load_capture(file, images=tmp_path / "other place")) == 2
+
+
+def test_a_list_without_frames_says_so(tmp_path: Path) -> None:
+    (tmp_path / "transforms.json").write_text('{"frames": []}')
+    with pytest.raises(CaptureError, match="expected at least one frame, got an empty list 'frames'"):
+        load_capture(tmp_path)
 
 
 def test_blender_trio_becomes_splits(tmp_path: Path) -> None:
