@@ -25,7 +25,7 @@ from gaussworld.render import cpu, kernels, render
 from gaussworld.render.contract import RenderRequest
 from gaussworld.sh import sh0_from_rgb
 
-GARDEN = Path(__file__).parents[2] / "shared/data/garden_splats/test_garden.npz"
+GARDEN = Path(__file__).resolve().parents[2] / "shared/data/garden_splats/test_garden.npz"
 FIELDS = ("means", "quats", "log_scales", "opacity_logits", "sh")
 # Floating-point operations for one Gaussian at one pixel, counted in raster.h and raster_backward.h; a
 # multiply-add is two.
@@ -43,11 +43,11 @@ def box_scene(n: int, seed: int = 0) -> Gaussians:
 
 def garden_scene() -> tuple[Gaussians, Camera]:
     """The garden's points with a camera; sizes from the distance to three neighbours."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     data = np.load(GARDEN)
     means, n = torch.from_numpy(data["means3d"]), len(data["means3d"])
-    distance = cKDTree(data["means3d"]).query(data["means3d"], k=4)[0][:, 1:].mean(1)
+    distance = KDTree(data["means3d"]).query(data["means3d"], k=4)[0][:, 1:].mean(1)
     sh = torch.zeros(n, 16, 3)
     sh[:, 0] = sh0_from_rgb(torch.from_numpy(data["colors"]).float() / 255)
     log_scales = torch.from_numpy(distance).float().clamp(1e-4, 0.1).log()[:, None].expand(-1, 3)
