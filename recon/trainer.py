@@ -148,6 +148,8 @@ def take_step(fit: Fit) -> Tensor:
     view = views[_next_view(fit)]
     with one_torch_thread():
         rendering = render(fit.parameters.gaussians(), view.camera, background=config.background)
+        if rendering.means2d is not None:
+            rendering.means2d.retain_grad()
         loss = photometric_loss(rendering.rgb, view.image, config.lambda_dssim)
         loss.backward()
         fit.strategy.observe(rendering)

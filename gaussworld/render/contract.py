@@ -65,9 +65,9 @@ class Rendering:
     ids: Int[Tensor, "*c h w"] | None = None
     """Row of the Gaussian with the largest blend weight, -1 where nothing was hit."""
     means2d: Float[Tensor, "c n 2"] | None = None
-    """[px] projected centres, always with the camera axis: after backward `.grad` of this very tensor holds
-    its gradient and, when "absgrad" was asked for, `.absgrad` the sum of the absolute per-pixel parts (Ye et
-    al. 2024, AbsGS), which densification reads; both add up over backward passes."""
+    """[px] projected centres, always with the camera axis. For densification: call `means2d.retain_grad()`
+    before backward and find their gradient in `.grad`; when "absgrad" was asked for, `.absgrad` holds the sum
+    of the absolute per-pixel parts (Ye et al. 2024, AbsGS). Both add up over backward passes."""
     radii: Int[Tensor, "c n 2"] | None = None
     """[px] half extents per axis, always with the camera axis; 0 for Gaussians that were dropped, so that
     `radii.amax(-1) > 0` are the visible rows."""

@@ -54,8 +54,6 @@ def rasterize(gaussians: Gaussians, cameras: list[Camera], request: RenderReques
         )
     projections = [_project(gaussians, camera, request) for camera in cameras]
     means2d = _stacked([p.means2d for p in projections])
-    if means2d.requires_grad:
-        means2d.retain_grad()
     if "absgrad" in request.outputs:
         means2d.absgrad = torch.zeros_like(means2d)  # pyright: ignore[reportAttributeAccessIssue]
     pictures = [_blend(p, means2d, i, gaussians, cameras[i], request) for i, p in enumerate(projections)]

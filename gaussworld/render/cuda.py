@@ -70,8 +70,6 @@ def rasterize(gaussians: Gaussians, cameras: list[Camera], request: RenderReques
         # gsplat divides by the number of Gaussians.
         return rasterize_by_reference(gaussians, cameras, request)
     splats = project_splats(gsplat, gaussians, cameras, request.settings)
-    if splats.means2d.requires_grad:
-        splats.means2d.retain_grad()
     width, height = cameras[0].width, cameras[0].height
     tiles = list_tiles(gsplat, splats, width, height)
     layers = channel_layers(gsplat, gaussians, cameras, splats, request)

@@ -35,8 +35,6 @@ def rasterize(gaussians: Gaussians, cameras: list[Camera], request: RenderReques
     check_finite(gaussians)
     projections = [project(gaussians, camera, request.settings) for camera in cameras]
     means2d = torch.stack([projected.means2d for projected in projections])
-    if means2d.requires_grad:
-        means2d.retain_grad()
     absgrad = torch.zeros_like(means2d) if "absgrad" in request.outputs else None
     if absgrad is not None:
         means2d.absgrad = absgrad  # pyright: ignore[reportAttributeAccessIssue]

@@ -43,6 +43,10 @@ class Buffer {
     return data_;
   }
   T* data() const { return data_; }
+  void swap(Buffer& other) {
+    std::swap(raw_, other.raw_), std::swap(data_, other.data_);
+    std::swap(capacity_, other.capacity_), std::swap(used_, other.used_);
+  }
   T& operator[](size_t i) const { return data_[i]; }
   size_t used_bytes() const { return used_ * sizeof(T); }
   size_t capacity_bytes() const { return capacity_ * sizeof(T); }
@@ -117,7 +121,7 @@ struct Frame {
   Buffer<uint32_t> order, order_swap;  // slots of visible Gaussians by depth
   Buffer<uint32_t> histogram;
   Buffer<TileRect> rects;           // by slot
-  Buffer<int64_t> group_first;      // intersections before each projection task's
+  Buffer<int64_t> group_first;      // what comes before each projection task's: Gaussians to sort, then intersections
   Buffer<uint32_t> first;           // by slot: the number of its first intersection
   Buffer<uint32_t> list;            // by tile, then depth: slots
   Buffer<uint32_t> number;          // beside `list`: the number of the intersection, counted slot by slot, then by tile

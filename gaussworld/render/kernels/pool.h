@@ -105,8 +105,10 @@ class Pool {
   void serve(int id) {
     uint64_t seen = 0;
     while (true) {
-      // A rendering is a dozen regions microseconds apart: look for the next one a while before sleeping.
-      for (int spin = 0; spin < 4000 && epoch_.load(std::memory_order_acquire) == seen; ++spin) pause();
+      // A training step is two dozen regions within milliseconds: look for the next one a while before sleeping, and let
+      // other threads have the core meanwhile.
+      for (int spin = 0; spin < 4000 && epoch_.load(std::memory_order_acquire) == seen; ++spin)
+        spin < 1000 ? pause() : std::this_thread::yield();
       std::function<void(int)>* work = nullptr;
       {
         std::unique_lock<std::mutex> lock(mutex_);

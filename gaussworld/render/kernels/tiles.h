@@ -38,8 +38,8 @@ static void sort_pairs(Frame& f, int64_t count) {
     std::swap(key, key_to);
     std::swap(value, value_to);
   }
-  // Three passes end in the swap buffers: exchange the roles for whoever reads f.order.
-  memcpy(f.order.data(), value, (size_t)count * sizeof(uint32_t));
+  // Three passes end in the swap buffer.
+  f.order.swap(f.order_swap);
 }
 
 // Slots of all visible Gaussians in f.order, nearest first; equal depths keep the order of the input.
@@ -48,14 +48,17 @@ static void sort_by_depth(Frame& f) {
   f.visible = 0;
   uint32_t* keys = f.keys.need(f.n);
   uint32_t* order = f.order.need(f.n);
-  for (int64_t g = 0; g < groups; ++g)
+  int64_t* first = f.group_first.need((size_t)groups + 1);
+  for (int64_t g = 0; g < groups; ++g) first[g] = f.visible, f.visible += f.group_visible[g];
+  Pool::instance().run(groups, [&](int64_t g, int) {
     for (int32_t i = 0; i < f.group_visible[g]; ++i) {
       uint32_t slot = (uint32_t)(g * GROUP + i), bits;
       memcpy(&bits, &f.rows[slot].channel[3], 4);
       // Floats compare like integers once negative ones are flipped.
-      keys[f.visible] = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-      order[f.visible++] = slot;
+      keys[first[g] + i] = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+      order[first[g] + i] = slot;
     }
+  });
   sort_pairs(f, f.visible);
 }
 

@@ -47,6 +47,8 @@ def draw(
         outputs=("depth", "normals", "ids", "absgrad"),
         **options,  # type: ignore
     )
+    assert rendering.means2d is not None
+    rendering.means2d.retain_grad()
     g = torch.Generator().manual_seed(7)
     loss = torch.zeros((), dtype=dtype)
     for name in PICTURES:
@@ -56,7 +58,6 @@ def draw(
             loss = loss + (picture * weight).sum() * (depth_weight if name == "depth" else 1.0)
     loss.backward()
     means2d = rendering.means2d
-    assert means2d is not None
     gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
     gradients |= {"pose": pose.grad, "means2d": means2d.grad, "absgrad": means2d.absgrad}  # type: ignore
     return rendering, gradients
@@ -166,9 +167,11 @@ def test_a_batch_equals_its_cameras_one_by_one(
     backgrounds = torch.rand(3, 3, generator=torch.Generator().manual_seed(4))
     together, alone = with_grad(random_scene(80)), with_grad(random_scene(80))
     batch = render(together, cameras, background=backgrounds, outputs=["depth"])
+    batch.means2d.retain_grad()
     batch.rgb.square().sum().backward()
     for i, camera in enumerate(cameras):
         single = render(alone, camera, background=backgrounds[i], outputs=["depth"])
+        single.means2d.retain_grad()
         single.rgb.square().sum().backward()
         assert torch.equal(single.rgb, batch.rgb[i])
         assert torch.equal(single.depth, batch.depth[i])

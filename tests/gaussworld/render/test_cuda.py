@@ -223,6 +223,7 @@ def compare(gaussians, cameras, with_grad, **options):
             replace(c, world_from_camera=c.world_from_camera @ motion(t)) for c, t in zip(cameras, twists)
         ]
         image = render(scene, views, backend=backend, outputs=OUTPUTS, **options)
+        image.means2d.retain_grad()
         sum((getattr(image, name) ** 2).sum() for name in ("rgb", "alpha", "depth", "normals")).backward()
         fields = {
             name: getattr(scene, name).grad for name in ("means", "quats", "log_scales", "opacity_logits")

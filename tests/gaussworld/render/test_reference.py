@@ -269,6 +269,7 @@ def test_gradients_stay_finite_in_nasty_scenes(nasty_scene, ring_camera, with_gr
 def test_means2d_carries_the_gradient_of_positions_on_screen(random_scene, ring_camera, with_grad):
     scene = with_grad(random_scene(30, dtype=torch.float64))
     image = draw(scene, [ring_camera(0), ring_camera(3)], outputs=("absgrad",))
+    image.means2d.retain_grad()
     image.rgb.square().sum().backward()
     assert image.means2d.shape == (2, 30, 2) and image.means2d.grad.abs().sum() > 0
     assert (image.means2d.absgrad >= image.means2d.grad.abs() - 1e-12).all()
