@@ -1,9 +1,9 @@
-"""Time to PSNR on `fox` (50 phone photographs) at 270x480: plain training loop, random start, no points.
+"""Time to PSNR on `fox` (50 phone photographs) at 270x480: plain training loop, no points given.
 
 Every 8th picture is held out. Tune with `--split validation`: the held-out pictures are then not read, and
 every 8th of the others is the judge. Time excludes reading pictures and evaluating.
 
-    python benchmarks/train_fox.py --recipe a --seeds 4
+    python benchmarks/train_fox.py --recipe preview --seeds 4
 """
 
 import argparse
