@@ -26,4 +26,4 @@ class BackendUnavailable(GaussWorldError):
 
 
 class UnknownScale(GaussWorldError):
-    """Physics was asked of a world of unknown scale; the message names the command that sets it."""
+    """Physics was asked of a world of unknown scale; the message says how to set it."""
