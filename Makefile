@@ -22,7 +22,7 @@ help: ## List the targets.
 
 install: $(STAMP) ## Create .venv with GaussWorld, its dependencies and the development tools.
 
-demo: $(STAMP) ## Fit Gaussians to a small tabletop scene: a minute or two without a GPU.
+demo: $(STAMP) ## Fit Gaussians to a small tabletop scene: about a quarter of a minute, after the install.
 	$(BIN)/gaussworld demo $(ARGS)
 
 test: $(STAMP) ## Run the test suite.

@@ -13,22 +13,35 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .camera import Camera, CameraModel
     from .capture import Capture, Frame
-    from .errors import GaussWorldError
+    from .errors import GaussWorldError, UnknownScale
     from .gaussians import Gaussians, cat
     from .io import load, load_capture, load_framing, save, save_cameras
     from .metrics import psnr, ssim
     from .pose import look_at
     from .render import Rendering, RenderSettings, render
+    from .state import Action, ActionSpec, Dynamics, Rollout, State
+    from .world import Joint, Material, ObjectKind, World, WorldObject
 
 __all__ = [
+    "Action",
+    "ActionSpec",
     "Camera",
     "CameraModel",
     "Capture",
+    "Dynamics",
     "Frame",
     "GaussWorldError",
     "Gaussians",
+    "Joint",
+    "Material",
+    "ObjectKind",
     "RenderSettings",
     "Rendering",
+    "Rollout",
+    "State",
+    "UnknownScale",
+    "World",
+    "WorldObject",
     "__version__",
     "cat",
     "load",
@@ -43,14 +56,25 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Action": "state",
+    "ActionSpec": "state",
     "Camera": "camera",
     "CameraModel": "camera",
     "Capture": "capture",
+    "Dynamics": "state",
     "Frame": "capture",
     "GaussWorldError": "errors",
     "Gaussians": "gaussians",
+    "Joint": "world",
+    "Material": "world",
+    "ObjectKind": "world",
     "RenderSettings": "render",
     "Rendering": "render",
+    "Rollout": "state",
+    "State": "state",
+    "UnknownScale": "errors",
+    "World": "world",
+    "WorldObject": "world",
     "cat": "gaussians",
     "load": "io",
     "load_capture": "io",
@@ -86,10 +110,21 @@ class _Package(ModuleType):
 
 
 class _CallableFolder(ModuleType):
-    """`gaussworld.render` is a folder of modules and, called, the function in it."""
+    # `gaussworld.render` is a folder of modules and, called or asked for help, the function in it.
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         return self.render(*args, **keywords)
+
+    @property
+    def __signature__(self) -> Any:
+        import inspect
+
+        return inspect.signature(self.render)
+
+    @property
+    def __doc__(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        function = self.__dict__.get("render")
+        return function.__doc__ if function else self.__dict__.get("__doc__")
 
 
 sys.modules[__name__].__class__ = _Package

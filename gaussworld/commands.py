@@ -96,14 +96,17 @@ def convert(
             )
         capture = io.load_capture(source)
         io.save_cameras(capture, target)
-        print(f"Wrote {len(capture):,} cameras to {target}.")
+        print(f"Wrote {len(capture):,} cameras to {target}; pictures are not copied.")
         return
     gaussians, framing = io.load(source), io.load_framing(source)
     if sh_degree is not None:
         gaussians = gaussians.with_sh_degree(sh_degree)
     stated_up = _direction(up) if up else framing.up
     io.save(gaussians, target, frame=framing.frame, up=stated_up, metres_per_unit=framing.metres_per_unit)
-    print(f"Wrote {len(gaussians):,} Gaussians to {target}.")
+    lost = ""
+    if target.suffix.lower() == ".splat" and gaussians.sh_degree:
+        lost = f"; .splat keeps no SH above degree 0 (there were {gaussians.sh_degree})"
+    print(f"Wrote {len(gaussians):,} Gaussians to {target}{lost}.")
 
 
 def render(
@@ -137,18 +140,22 @@ def render(
     camera, pivot = choose_camera(view, gaussians, torch.tensor(up))
     cameras = [camera] if turntable is None else around(camera, pivot, torch.tensor(up), turntable)
 
+    seen: list[bool] = []
+
     def pictures() -> Iterator[Float[Tensor, "h w 3"]]:
         extra: list[Output] = [output] if output in ("depth", "normals") else []
         for each in cameras:
             with torch.no_grad():
                 drawn = draw(gaussians, each, background=background, outputs=extra, settings=config)
+            seen.append(bool((drawn.alpha > 0).any()))
             yield picture(drawn, output)
 
     if turntable is None:
         write_image(out, next(pictures()))
     else:
         write_video(out, pictures(), fps=30.0)
-    print(f"Wrote {out} ({camera.width}x{camera.height}).")
+    empty = "" if any(seen) else " No Gaussian is in view: try other --eye and --target, or leave them out."
+    print(f"Wrote {out} ({camera.width}x{camera.height}).{empty}")
 
 
 def choose_camera(

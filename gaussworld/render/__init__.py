@@ -50,6 +50,10 @@ def render(
         ValueError: a parameter is not finite or has the wrong shape or device, or cameras differ in size.
         BackendUnavailable: CUDA is asked for and gsplat cannot run.
     """
+    if not isinstance(gaussians, Gaussians):
+        raise TypeError(
+            f"gaussians: expected Gaussians, got {type(gaussians).__name__}; gw.load reads a file"
+        )
     single = isinstance(cameras, Camera)
     batch = [cameras] if isinstance(cameras, Camera) else list(cameras)
     check_cameras(batch)
@@ -102,8 +106,10 @@ def _request(
     settings: RenderSettings | None,
 ) -> RenderRequest:
     n, c, size = len(gaussians), len(cameras), (cameras[0].height, cameras[0].width)
-    wanted = frozenset(outputs)
-    if unknown := wanted - frozenset(OUTPUTS):
+    asked: set[str] = {outputs} if isinstance(outputs, str) else set(outputs)
+    wanted = frozenset(output for output in OUTPUTS if output in asked)
+    # Colour and alpha are always there; asking for them is no mistake.
+    if unknown := asked - wanted - {"rgb", "alpha"}:
         raise ValueError(f"expected outputs among {', '.join(OUTPUTS)}, got {', '.join(sorted(unknown))}")
     if background is not None:
         background = torch.as_tensor(background, dtype=gaussians.means.dtype, device=gaussians.device)

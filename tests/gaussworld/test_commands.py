@@ -262,3 +262,19 @@ def test_depth_picture_of_nothing() -> None:
     empty = Rendering(torch.zeros(4, 4, 3), torch.zeros(4, 4), torch.zeros(4, 4), torch.zeros(4, 4, 3))
     for output in ("rgb", "depth", "normals", "alpha"):
         assert float(picture(empty, output).abs().max()) == 0
+
+
+def test_what_a_format_drops_is_said(scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """.splat keeps no view-dependent colour."""
+    said(capsys, "convert", scene, tmp_path / "sh.ply", "--sh-degree", 2)
+    _, out, _ = said(capsys, "convert", tmp_path / "sh.ply", tmp_path / "flat.splat")
+    assert ".splat keeps no SH above degree 0 (there were 2)" in out
+
+
+def test_an_empty_picture_is_said(scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Looking away from everything."""
+    words = ("render", scene, "-o", tmp_path / "a.png", "--eye", 0, -5, 0, "--target", 0, -9, 0)
+    status, out, _ = said(capsys, *words, "--width", 40, "--height", 30)
+    assert status == 0 and "No Gaussian is in view" in out
+    _, out, _ = said(capsys, "render", scene, "-o", tmp_path / "b.png", "--width", 40, "--height", 30)
+    assert "No Gaussian" not in out

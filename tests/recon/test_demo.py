@@ -37,7 +37,7 @@ def test_demo_writes_everything_and_may_run_again(small, tmp_path, capsys):
     assert len(frames) == 8
     assert frames[0].shape == (480, 640, 3)
     assert float((frames[0] - frames[4]).abs().mean()) > 0.01
-    assert len(json.loads((out / "cameras.json").read_text())["frames"]) == 9
+    assert len(json.loads((out / "transforms.json").read_text())["frames"]) == 9
     assert (out / "scene.ply").stat().st_size > 1000
     assert "side_by_side.png" in capsys.readouterr().out
 

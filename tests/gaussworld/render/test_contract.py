@@ -203,3 +203,13 @@ def test_normals_are_unit_vectors_that_face_the_camera(random_scene, ring_camera
     assert ((camera.center - scene.means) * normals).sum(-1).min() >= 0
     along = torch.einsum("ni,nij,nj->n", normals, scene.covariances, normals)
     torch.testing.assert_close(along, scene.scales.amin(-1) ** 2)
+
+
+def test_one_output_may_be_named_without_a_tuple(random_scene, ring_camera):
+    picture = render(random_scene(4), ring_camera(), outputs=["rgb", "alpha", "depth"])
+    assert picture.depth is not None and picture.normals is None
+
+
+def test_what_is_no_gaussians_is_refused(ring_camera, as_in_production):
+    with pytest.raises(TypeError, match="gaussians: expected Gaussians, got NoneType"):
+        render(None, ring_camera())
