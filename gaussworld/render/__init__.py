@@ -106,8 +106,9 @@ def _request(
     settings: RenderSettings | None,
 ) -> RenderRequest:
     n, c, size = len(gaussians), len(cameras), (cameras[0].height, cameras[0].width)
-    asked: set[str] = {outputs} if isinstance(outputs, str) else set(outputs)
-    wanted = frozenset(output for output in OUTPUTS if output in asked)
+    names: Iterable[str] = (outputs,) if isinstance(outputs, str) else outputs
+    asked = set(names)
+    wanted: frozenset[Output] = frozenset(output for output in OUTPUTS if output in asked)
     # Colour and alpha are always there; asking for them is no mistake.
     if unknown := asked - wanted - {"rgb", "alpha"}:
         raise ValueError(f"expected outputs among {', '.join(OUTPUTS)}, got {', '.join(sorted(unknown))}")

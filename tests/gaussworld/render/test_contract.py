@@ -205,8 +205,11 @@ def test_normals_are_unit_vectors_that_face_the_camera(random_scene, ring_camera
     torch.testing.assert_close(along, scene.scales.amin(-1) ** 2)
 
 
-def test_one_output_may_be_named_without_a_tuple(random_scene, ring_camera):
-    picture = render(random_scene(4), ring_camera(), outputs=["rgb", "alpha", "depth"])
+@pytest.mark.parametrize("outputs", ["depth", ["rgb", "alpha", "depth"]])
+def test_outputs_may_be_one_word_or_name_what_is_there_anyway(
+    outputs, random_scene, ring_camera, as_in_production
+):
+    picture = render(random_scene(4), ring_camera(), outputs=outputs)
     assert picture.depth is not None and picture.normals is None
 
 
