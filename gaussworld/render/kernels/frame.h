@@ -14,7 +14,7 @@ constexpr int BLOCK = 4;       // pixels a side; 4x4 pixels are the 16 lanes of 
 constexpr int BLOCKS = 16;     // blocks of a tile
 constexpr int CHUNK = 256;     // Gaussians of a tile held in the L1 cache at a time
 constexpr int GROUP = 2048;    // Gaussians a projection task handles
-constexpr int PREFETCH = 24;    // entries to look ahead in lists that point to scattered memory
+constexpr int PREFETCH = 48;    // entries to look ahead in lists that point to scattered memory
 constexpr float LOG2E = 1.44269504089f;
 constexpr float LOG2_MIN_ALPHA = -7.99435344f;  // log2(1 / 255)
 constexpr float MIN_TRANSMITTANCE = 1e-4f;
@@ -75,7 +75,7 @@ struct alignas(64) Row {
 static_assert(sizeof(Row) == 64, "a row is one cache line");
 
 // Sums over the pixels of one Gaussian, g being the gradient of the loss with respect to log(alpha).
-enum Moment { G, GX, GY, GXX, GXY, GYY, RED, GREEN, BLUE, DEPTH, ABS_X, ABS_Y, MOMENTS };
+enum Moment { G, GX, GY, GXX, GXY, GYY, RED, GREEN, BLUE, DEPTH, ABS_X, ABS_Y };
 
 // The tiles that a Gaussian's extent touches; x1 and y1 are exclusive. 16 bits hold pictures of 65535 tiles a side.
 struct TileRect {

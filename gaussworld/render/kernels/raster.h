@@ -41,7 +41,7 @@ static inline void load_chunk(const Frame& f, const uint32_t* list, int count, T
   c.count = count;
   for (int i = 0; i < count; i += 16) {
     F16 r[16];
-    for (int j = 0; j < 16; ++j) prefetch(&f.rows[list[std::min(i + j + 2 * PREFETCH, count - 1)]]);
+    for (int j = 0; j < 16; ++j) prefetch(&f.rows[list[std::min(i + j + PREFETCH, count - 1)]]);
     for (int j = 0; j < 16; ++j) r[j] = F16::load((const float*)&f.rows[list[i + j < count ? i + j : count - 1]]);
     transpose(r);
     F16 dx = F16(center.x) - r[0], dy = F16(center.y) - r[1];
