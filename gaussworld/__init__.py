@@ -4,9 +4,12 @@
 """
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from .verbs import resolve
 
 __version__ = "0.1.0"
 
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from .render import Rendering, RenderSettings, render
     from .state import Action, ActionSpec, Dynamics, Rollout, State
     from .world import Joint, Material, ObjectKind, World, WorldObject
+
+    # Spokes are not imported here, not even for types: see the functions that _SPOKES names.
+    reconstruct: Callable[..., Any]
 
 __all__ = [
     "Action",
@@ -49,11 +55,15 @@ __all__ = [
     "load_framing",
     "look_at",
     "psnr",
+    "reconstruct",
     "render",
     "save",
     "save_cameras",
     "ssim",
 ]
+
+#: Verbs of the spokes, named as strings so that the hub imports none of them.
+_SPOKES = {"reconstruct": "recon.reconstruct:reconstruct"}
 
 _HOMES = {
     "Action": "state",
@@ -92,6 +102,9 @@ class _Package(ModuleType):
     """Keeps the verb `render` callable, although a folder of that name is imported sooner or later."""
 
     def __getattr__(self, name: str) -> Any:
+        if name in _SPOKES:
+            setattr(self, name, resolve(_SPOKES[name]))
+            return getattr(self, name)
         if name not in _HOMES:
             raise AttributeError(f"module 'gaussworld' has no attribute {name!r}")
         home = import_module(f".{_HOMES[name]}", __name__)

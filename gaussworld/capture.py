@@ -25,6 +25,8 @@ class Frame:
     """White where the picture counts."""
     depth: Path | Float[Tensor, "h w"] | None = None
     """z-depth; a 16-bit file is in millimetres, a tensor in the capture's unit; 0 means unknown."""
+    depth_camera: Camera | None = None
+    """The camera of the depth picture where that is another one than the picture's."""
     time: float | None = None
     """[s] since the capture began."""
     split: Split = "train"

@@ -89,9 +89,9 @@ def parse_command(verb: str, function: Callable[..., Any], flags: Sequence[str])
     parameters = dict(inspect.signature(function).parameters)
     rest, note = list(flags), ""
     if config := parameters.get("config"):
-        default, (sources, rest) = config.default, take_values(rest, "--config")
+        default, (sources, rest) = config.default, take_values(rest, "--config", "--preset")
         for source in sources:
-            default = load_config(type(default), source, default)
+            default = load_config(type(default), source, default, _preset_group(type(default)))
         default, rest = pick_kinds(default, rest)
         annotation = Annotated[type(default), _flat()]
         parameters["config"] = config.replace(default=default, annotation=annotation)
@@ -124,13 +124,17 @@ def _flat() -> object:
     return tyro.conf.arg(name="")
 
 
+def _preset_group(kind: type) -> str:
+    groups = (group for group, target in PRESET_TYPES.items() if target.endswith(f":{kind.__name__}"))
+    return next(groups, kind.__name__)
+
+
 def _preset_note(kind: type) -> str:
     from .config import preset_names
 
-    groups = {group for group, target in PRESET_TYPES.items() if target.endswith(f":{kind.__name__}")}
-    names = [name for name in preset_names() if name.split("/")[0] in groups]
+    names = [name.split("/")[1] for name in preset_names(_preset_group(kind))]
     listed = ", ".join(names) or "none is shipped"
-    return f"--config PRESET starts from a TOML file or a shipped preset: {listed}."
+    return f"--preset NAME (or --config FILE) starts from a shipped preset or a TOML file: {listed}."
 
 
 def _described(function: Callable[..., Any], note: str) -> str:

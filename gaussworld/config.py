@@ -30,34 +30,42 @@ def presets_folder() -> Path:
     return shipped if shipped.is_dir() else package.parent / "configs"
 
 
-def preset_names() -> list[str]:
-    """The shipped presets, as `group/stem`."""
+def preset_names(group: str = "") -> list[str]:
+    """The shipped presets, as `group/stem`: of one group, or all."""
     folder = presets_folder()
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.toml"))
+    names = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.toml"))
+    return sorted(name for name in names if name.startswith(f"{group}/") or not group)
 
 
-def find_preset(source: str | Path) -> Path:
-    """The file of a preset that is given by its path, or by `group/stem` when it is a shipped one.
+def find_preset(source: str | Path, group: str = "") -> Path:
+    """The file of a preset that is given by its path or, when it is a shipped one, by `group/stem` or `stem`.
 
     Raises:
-        ConfigError: there is neither such a file nor such a preset.
+        ConfigError: there is neither such a file nor such a preset in the group.
     """
-    names = preset_names()
-    if str(source) in names:
-        return presets_folder() / f"{source}.toml"
+    names = preset_names(group)
+    for name in (str(source), f"{group}/{source}"):
+        if name in names:
+            return presets_folder() / f"{name}.toml"
     if Path(source).is_file():
         return Path(source)
     hint = _did_you_mean(str(source), names) or f"shipped presets are {', '.join(names) or '(none)'}"
     raise ConfigError(f"expected a TOML file or the name of a shipped preset, got {str(source)!r}; {hint}")
 
 
-def load_config(kind: type[C], source: str | Path, default: C | None = None) -> C:
+def load_config(kind: type[C], source: str | Path, default: C | None = None, group: str = "") -> C:
     """Read a preset into a dataclass; what the file does not say comes from `default`, or from the dataclass.
+
+    Args:
+        kind: the dataclass.
+        source: a file or the name of a shipped preset.
+        default: where to start from.
+        group: the folder of presets in which a bare name is looked up.
 
     Raises:
         ConfigError: there is no such preset, it is no TOML, or a key or value in it is wrong.
     """
-    path = find_preset(source)
+    path = find_preset(source, group)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -91,8 +91,8 @@ def pick_kinds(config: C, flags: Sequence[str], prefix: str = "") -> tuple[C, li
     return config, rest
 
 
-def take_values(flags: Sequence[str], flag: str) -> tuple[list[str], list[str]]:
-    """The values of every `flag VALUE` and `flag=VALUE`, and the flags without them.
+def take_values(flags: Sequence[str], *names: str) -> tuple[list[str], list[str]]:
+    """The values of every `--name VALUE` and `--name=VALUE`, and the flags without them.
 
     Raises:
         ConfigError: the flag stands last, without a value.
@@ -101,13 +101,14 @@ def take_values(flags: Sequence[str], flag: str) -> tuple[list[str], list[str]]:
     rest: list[str] = []
     queue = iter(flags)
     for word in queue:
-        if word == flag:
+        name, equals, given = word.partition("=")
+        if name in names and equals:
+            values.append(given)
+        elif word in names:
             value = next(queue, None)
             if value is None:
-                raise ConfigError(f"{flag}: expected a value after it, got nothing")
+                raise ConfigError(f"{word}: expected a value after it, got nothing")
             values.append(value)
-        elif word.startswith(f"{flag}="):
-            values.append(word.removeprefix(f"{flag}="))
         else:
             rest.append(word)
     return values, rest

@@ -9,12 +9,15 @@ Long work (training, reconstruction, planning) is an iterator of events that end
 import json
 import logging
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import IO, Generic, TypeVar
 
 from rich.console import Console
@@ -37,6 +40,8 @@ class Progress:
     """Figures worth plotting, such as loss, psnr [dB] or the number of Gaussians."""
     message: str = ""
     """What is being done right now, in a few words."""
+    stage: str = ""
+    """What the steps count, where long work has several parts: each gets a bar of its own."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +61,33 @@ class Done(Generic[T]):
 
 Event = Progress | Notice | Done[T]
 
+def part(events: Iterable[Event[T]], stage: str) -> Generator[Progress | Notice, None, T]:
+    """Work that is a stage of longer work: `result = yield from part(train(...), "Training")`.
+
+    Raises:
+        ValueError: the work ended without `Done`.
+    """
+    for event in events:
+        if isinstance(event, Done):
+            return event.result
+        yield replace(event, stage=event.stage or stage) if isinstance(event, Progress) else event
+    raise ValueError(f"{stage}: expected a stream of events that ends with Done, but it ended without")
+
+
 _Listener = Callable[[Progress | Notice], None]
 _SECONDS_BETWEEN_LINES = 10.0
 
 
 def follow(events: Iterable[Event[T]], title: str, metrics: Path | str | None = None) -> Done[T]:
-    """Run long work to its end, showing a progress bar on a terminal and a line every few seconds elsewhere.
+    """Run long work to its end; show a progress bar on a terminal and a line every few seconds elsewhere.
 
-    Everything is shown on stderr. Work that is a generator is closed when the user interrupts, so that its
-    `finally` blocks run before the error goes on.
+    Everything is shown on stderr. The first Ctrl-C waits for the next event and closes work that is a generator
+    there, so that its `finally` blocks find everything whole; a second one does not wait.
 
     Args:
         events: the work; its last event is `Done`.
         title: what the work is called in front of the bar.
-        metrics: a file that gets one JSON object per `Progress`: step, seconds since the start, values.
+        metrics: a file to which one JSON object per `Progress` is added: step, seconds since now, values.
 
     Returns:
         The `Done` event.
@@ -83,6 +101,7 @@ def follow(events: Iterable[Event[T]], title: str, metrics: Path | str | None = 
         listeners = [stack.enter_context(_shown(title))]
         if metrics is not None:
             listeners.append(stack.enter_context(_recorded(Path(metrics))))
+        interrupted = stack.enter_context(_patient_interrupts())
         for event in events:
             if isinstance(event, Done):
                 if event.message:
@@ -90,6 +109,8 @@ def follow(events: Iterable[Event[T]], title: str, metrics: Path | str | None = 
                 return event
             for listener in listeners:
                 listener(event)
+            if interrupted.is_set():
+                raise KeyboardInterrupt
     raise ValueError(f"{title}: expected a stream of events that ends with Done, but it ended without")
 
 
@@ -101,6 +122,28 @@ def setup_logging(verbose: bool = False) -> None:
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(message)s", handlers=[handler]
     )
+
+
+@contextmanager
+def _patient_interrupts() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets; the next raises. Outside the main thread nothing changes."""
+    asked = threading.Event()
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or usual is not signal.default_int_handler:
+        yield asked
+        return
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        _console().print("Stopping at the next safe point; press Ctrl-C again to stop at once.")
+
+    signal.signal(signal.SIGINT, wait)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 @cache
@@ -124,44 +167,72 @@ def _shown(title: str) -> Iterator[_Listener]:
     )
     with Bar(*columns, console=console, transient=False) as bar:
         task = bar.add_task(escape(title), total=None, figures="")
-        start = time.monotonic()
+        pace = _Pace()
 
         def listen(event: Progress | Notice) -> None:
+            nonlocal task
             if isinstance(event, Notice):
                 bar.console.print(escape(event.message))
                 return
-            figures = _figures(event, time.monotonic() - start)
+            if pace.enters(event) and event.stage:
+                if pace.stages > 1:
+                    bar.stop_task(task)
+                    task = bar.add_task(escape(event.stage), total=None, figures="")
+                bar.update(task, description=escape(event.stage))
+            figures = _figures(event, pace.rate(event))
             bar.update(task, completed=event.step, total=event.total, figures=escape(figures))
 
         yield listen
 
 
 def _plain_lines(console: Console, title: str) -> _Listener:
-    """The first step, the last, and one every few seconds in between."""
-    start = time.monotonic()
-    due = start
+    """The first step of a stage, its last, and one every few seconds in between."""
+    due, pace = time.monotonic(), _Pace()
 
     def listen(event: Progress | Notice) -> None:
         nonlocal due
         now = time.monotonic()
         if isinstance(event, Notice):
             console.print(escape(event.message), soft_wrap=True)
-        elif now >= due or event.step == event.total:
+        elif pace.enters(event) or now >= due or event.step == event.total:
             due = now + _SECONDS_BETWEEN_LINES
             of = f"/{event.total}" if event.total is not None else ""
-            line = f"{title} {event.step}{of} {_figures(event, now - start)}"
+            line = f"{event.stage or title} {event.step}{of} {_figures(event, pace.rate(event))}"
             console.print(escape(line.rstrip()), soft_wrap=True)
 
     return listen
 
 
-def _figures(event: Progress, seconds: float) -> str:
+class _Pace:
+    """Steps per second since the stage began, which for resumed work is not at step 0."""
+
+    def __init__(self) -> None:
+        self._stage: str | None = None
+        self._start, self._first, self.stages = time.monotonic(), 0, 0
+
+    def enters(self, event: Progress) -> bool:
+        """Whether this event is the first of its stage."""
+        if event.stage == self._stage:
+            return False
+        # A step far along that comes at once was reached before, by the run that is resumed.
+        now = time.monotonic()
+        known = self._stage is None and now - self._start > 0.2
+        self._stage, self._first = event.stage, 0 if known else event.step
+        self._start, self.stages = self._start if known else now, self.stages + 1
+        return True
+
+    def rate(self, event: Progress) -> float | None:
+        """None while it is too early to tell."""
+        steps, seconds = event.step - self._first, time.monotonic() - self._start
+        return steps / seconds if steps > 0 and seconds > 0.2 else None
+
+
+def _figures(event: Progress, rate: float | None) -> str:
     """Message, speed and values in one line: `fitting 41.2 steps/s loss 0.0312 gaussians 12,345`."""
     parts = [event.message] if event.message else []
-    if event.step > 0 and seconds > 0.2:
-        rate = event.step / seconds
+    if rate is not None:
         parts.append(f"{rate:.1f} steps/s" if rate >= 1 else f"{1 / rate:.1f} s/step")
-    parts += [f"{name} {_figure(value)}" for name, value in event.values.items()]
+    parts += [f"{name.replace('_', ' ')} {_figure(value)}" for name, value in event.values.items()]
     return "  ".join(parts)
 
 
@@ -172,7 +243,7 @@ def _figure(value: float) -> str:
 @contextmanager
 def _recorded(path: Path) -> Iterator[_Listener]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("a", encoding="utf-8") as file:
         yield _json_lines(file)
 
 

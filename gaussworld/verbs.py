@@ -26,6 +26,16 @@ VERBS: dict[str, Verb] = {
     "demo": Verb(
         "recon.demo:main", "Fit Gaussians to a small tabletop scene and show the result.", "Start here"
     ),
+    "recon": Verb(
+        "recon.commands:recon",
+        "Turn photographs, video, RGB-D or a calibrated rig into Gaussians.",
+        "Reconstruction",
+    ),
+    "sfm": Verb("recon.commands:sfm", "Find the cameras of photographs or videos.", "Reconstruction"),
+    "splat": Verb(
+        "recon.commands:splat", "Fit Gaussians to pictures whose cameras are known.", "Reconstruction"
+    ),
+    "score": Verb("recon.commands:score", "Compare Gaussians with pictures.", "Reconstruction"),
     "info": Verb("gaussworld.commands:info", "Say what a splat file or a capture holds."),
     "convert": Verb("gaussworld.commands:convert", "Write Gaussians in another format."),
     "render": Verb("gaussworld.commands:render", "Draw Gaussians as a picture or a turntable video."),
@@ -34,7 +44,7 @@ VERBS: dict[str, Verb] = {
 #: The dataclass behind each folder of presets.
 PRESET_TYPES: dict[str, str] = {
     "render": "gaussworld.render.contract:RenderSettings",
-    "train": "recon.trainer:TrainConfig",
+    "train": "recon.fit:TrainConfig",
 }
 
 

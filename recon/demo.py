@@ -3,8 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gaussworld.camera import Camera
-from gaussworld.capture import Capture
+from gaussworld.capture import Capture, Split
 from gaussworld.errors import ConfigError
 from gaussworld.gaussians import Gaussians
 from gaussworld.io import save, save_cameras
@@ -22,10 +22,12 @@ from gaussworld.log import follow
 from gaussworld.render import render
 
 from .evaluate import Scores, evaluate
+from .fit import TrainConfig
 from .frames import View, load_view
+from .report import side_by_side, worst_panels
 from .strategy import Adc
 from .synthetic import SKY, TabletopConfig, tabletop
-from .trainer import TrainConfig, train
+from .trainer import train
 
 #: Matt surfaces and known points need little: about ten seconds on two cores.
 DEMO = TrainConfig(
@@ -37,17 +39,7 @@ DEMO = TrainConfig(
 )
 
 _MADE_BY = "gaussworld demo"
-_DIFFERENCE_GAIN = 4
 _TURNTABLE_SECONDS, _TURNTABLE_FPS = 4.0, 30.0
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One row of the picture: a view, how the Gaussians show it, and what to write beside it."""
-
-    view: View
-    fit: Float[Tensor, "h w 3"]
-    label: str
 
 
 def main(out: Path = Path("out/demo"), config: TrainConfig = DEMO) -> None:
@@ -88,19 +80,19 @@ def claim(out: Path) -> None:
             " files; name another folder"
         )
     out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.jsonl").unlink(missing_ok=True)
     _write_report(out, {"finished": False})
 
 
 def write_results(out: Path, capture: Capture, gaussians: Gaussians) -> dict:
     """Write pictures, video, scene and cameras; returns the figures of the report."""
-    held_out = [load_view(frame) for frame in capture.of("test")]
-    trained = [load_view(frame) for frame in capture.of("train")]
+    held_out, trained = _named(capture, "test"), _named(capture, "train")
     scores = evaluate(gaussians, held_out, SKY), evaluate(gaussians, trained, SKY)
     chosen = [
-        *_panels(gaussians, held_out, scores[0], "held-out", 3),
-        *_panels(gaussians, trained, scores[1], "training", 2),
+        *worst_panels(gaussians, held_out, scores[0], SKY, 1),
+        *worst_panels(gaussians, trained, scores[1], SKY, 0, "training"),
     ]
-    write_image(out / "side_by_side.png", side_by_side(chosen))
+    write_image(out / "side_by_side.png", side_by_side(chosen, ("truth: ray-cast meshes", "fit: Gaussians")))
     write_video(out / "turntable.mp4", turntable(gaussians), _TURNTABLE_FPS)
     save(gaussians, out / "scene.ply", up=(0.0, 0.0, 1.0), metres_per_unit=1.0)
     save_cameras(write_pictures(capture, out / "images"), out / "transforms.json")
@@ -110,6 +102,11 @@ def write_results(out: Path, capture: Capture, gaussians: Gaussians) -> dict:
         "gaussians": len(gaussians),
         "views": len(capture),
     }
+
+
+def _named(capture: Capture, split: Split) -> list[View]:
+    """Views of a split, called by their place in it: these pictures have no files to be named after."""
+    return [replace(load_view(frame), name=f"view {i}") for i, frame in enumerate(capture.of(split))]
 
 
 def write_pictures(capture: Capture, folder: Path) -> Capture:
@@ -137,46 +134,6 @@ def turntable(gaussians: Gaussians, width: int = 640, height: int = 480) -> Iter
         x, y, z = (1.1 * part for part in direction)
         camera = Camera.looking_at((x, y, z), (0.0, 0.0, -0.03), width, height, 45.0)
         yield render(gaussians, camera, background=SKY).rgb
-
-
-def side_by_side(panels: Sequence[Panel]) -> Float[Tensor, "h w 3"]:
-    """Truth, fit and amplified difference of each panel in a row, with captions."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    gap, head = 6, 26
-    height, width = panels[0].fit.shape[:2]
-    sheet = Image.new("RGB", (3 * width + 4 * gap, head + len(panels) * (height + gap)), (250, 250, 250))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
-    for column, title in enumerate(
-        ("truth: ray-cast meshes", "fit: Gaussians", f"difference x{_DIFFERENCE_GAIN}")
-    ):
-        draw.text((gap + column * (width + gap) + 4, 5), title, fill=(20, 20, 20), font=font)
-    for row, panel in enumerate(panels):
-        top = head + row * (height + gap)
-        difference = (panel.fit - panel.view.image).abs() * _DIFFERENCE_GAIN
-        for column, picture in enumerate((panel.view.image, panel.fit, difference)):
-            sheet.paste(Image.fromarray(_bytes(picture)), (gap + column * (width + gap), top))
-        draw.text((gap + 6, top + 4), panel.label, fill=(20, 20, 20), font=font)
-    pixels = torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8)
-    return pixels.reshape(sheet.height, sheet.width, 3).float() / 255
-
-
-@torch.no_grad()
-def _panels(
-    gaussians: Gaussians, views: Sequence[View], scores: Scores, kind: str, count: int
-) -> list[Panel]:
-    """The worst view first, so that the picture flatters nobody, then others spread over the ring."""
-    order = sorted(range(len(views)), key=lambda i: scores.views[i].psnr)
-    chosen = [order[(i * (len(order) - 1)) // max(1, count - 1)] for i in range(min(count, len(order)))]
-    panels = []
-    for i in chosen:
-        fit = render(gaussians, views[i].camera, background=SKY).rgb.clamp(0, 1)
-        panels.append(Panel(views[i], fit, f"{kind} view {i}: {scores.views[i].psnr:.1f} dB"))
-    return panels
-
-
-def _bytes(picture: Tensor):
-    return (picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy()
 
 
 def _figures(scores: Scores) -> dict:

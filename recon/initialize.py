@@ -1,5 +1,6 @@
 """What training starts from: Gaussians at sparse points, or guesses along the pixels' rays."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,12 +13,54 @@ from gaussworld.gaussians import Gaussians
 from gaussworld.neighbors import nearest
 from gaussworld.pose import transform_points
 
-from .frames import View
+from .frames import View, depth_points
 from .sweep import small, sweep, witnesses
 
 _START_OPACITY = 0.1
 #: Depths are sought between these shares of the distance to what the cameras look at.
 _NEAREST, _FARTHEST = 0.3, 2.5
+
+
+def starting_gaussians(
+    views: Sequence[View],
+    points: Float[Tensor, "m 3"],
+    colors: Float[Tensor, "m 3"],
+    count: int,
+    generator: torch.Generator,
+) -> Gaussians:
+    """At most `count` Gaussians: where depth was measured, else at the points and, to fill up, along rays.
+
+    Args:
+        views: the training pictures.
+        points: [unit of the poses] sparse points, possibly none.
+        colors: theirs, range [0, 1].
+        count: how many; with more points than that, a random choice of them.
+        generator: decides all choices.
+    """
+    if any(view.depth is not None for view in views):
+        points, colors = measured_points(views, count, generator)
+    if len(points) > count:
+        rows = torch.randperm(len(points), generator=generator)[:count].sort().values
+        points, colors = points[rows], colors[rows]
+    if len(points) >= count // 2 and len(points) >= 4:
+        return from_points(points, colors)
+    guessed, shades = along_rays(views, count - len(points), generator)
+    return from_points(torch.cat([points, guessed]), torch.cat([colors, shades]))
+
+
+def measured_points(
+    views: Sequence[View], count: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "m 3"], Float[Tensor, "m 3"]]:
+    """About `count` points of the depth maps, evenly over the pictures, and their colours."""
+    measured = [view.to("cpu") for view in views if view.depth is not None]
+    share = math.ceil(count / len(measured))
+    points, colors = [], []
+    for view in measured:
+        found, shades = depth_points(view)
+        rows = torch.randperm(len(found), generator=generator)[:share]
+        points.append(found[rows])
+        colors.append(shades[rows])
+    return torch.cat(points), torch.cat(colors)
 
 
 def from_points(points: Float[Tensor, "m 3"], colors: Float[Tensor, "m 3"]) -> Gaussians:
@@ -43,7 +86,9 @@ def from_points(points: Float[Tensor, "m 3"], colors: Float[Tensor, "m 3"]) -> G
     )
 
 
-def along_rays(views: Sequence[View], count: int, generator: torch.Generator) -> Gaussians:
+def along_rays(
+    views: Sequence[View], count: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "m 3"], Float[Tensor, "m 3"]]:
     """Guess points behind random pixels, in those pixels' colours, at the depth where other views agree most.
 
     Depths are sought between 0.3 and 2.5 times the distance to the point the cameras look at.
@@ -64,7 +109,7 @@ def along_rays(views: Sequence[View], count: int, generator: torch.Generator) ->
         )
         points.append(view.camera.unproject(pixels, depths))
         colors.append(view.image[pixels[:, 1].long(), pixels[:, 0].long()])
-    return from_points(torch.cat(points), torch.cat(colors)).to(views[0].image.device)
+    return torch.cat(points), torch.cat(colors)
 
 
 def focus(cameras: Sequence[Camera]) -> Float[Tensor, "3"]:

@@ -69,13 +69,37 @@ class Parameters:
         log_scales, opacity_logits = self.leaf("log_scales"), self.leaf("opacity_logits")
         return Gaussians(means, quats, log_scales, opacity_logits, sh, self._object_ids, self._flags)
 
+    def rate(self, name: str, progress: float) -> float:
+        """The step size of a leaf at `progress` in [0, 1] of the run."""
+        rate, final = self._rate(name)
+        return rate * final**progress
+
     def step(self, progress: float) -> None:
         """One Adam step on the leaves' gradients, at the rates of `progress` in [0, 1]; drops them."""
         for group in self._adam.param_groups:
-            rate, final = self._rate(group["name"])
-            group["lr"] = rate * final**progress
+            group["lr"] = self.rate(group["name"], progress)
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Copies of all rows, ids, flags and moments, for a checkpoint."""
+        state = {name: value.clone() for name, value in self._leaves().items()}
+        state |= {"object_ids": self._object_ids.clone(), "flags": self._flags.clone()}
+        for name in self._leaves():
+            for key, value in self._adam.state.get(self.leaf(name), {}).items():
+                state[f"{name}.{key}"] = value.clone()
+        return state
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state` gave; nothing is shared with it."""
+        adam = self._fresh_adam({name: state[name].clone() for name in self._leaves()})
+        for group in adam.param_groups:
+            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{group['name']}.{key}" in state]
+            if keys:
+                moments = {key: state[f"{group['name']}.{key}"].clone() for key in keys}
+                adam.state[group["params"][0]] = moments
+        self._adam = adam
+        self._object_ids, self._flags = state["object_ids"].clone(), state["flags"].clone()
 
     @torch.no_grad()
     def rearrange(

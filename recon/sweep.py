@@ -21,7 +21,7 @@ _PATCH = torch.cartesian_prod(torch.tensor([-1.5, 0.0, 1.5]), torch.tensor([-1.5
 
 def small(views: Sequence[View]) -> list[View]:
     """The views at the size in which `sweep` compares them."""
-    return [view.shrunk(max(1, round(min(view.image.shape[:2]) / _SIDE))) for view in views]
+    return [view.shrunk(max(1, round(min(view.pixels.shape[:2]) / _SIDE))) for view in views]
 
 
 def witnesses(cameras: Sequence[Camera], target: Float[Tensor, "3"]) -> Int[Tensor, "c w"]:

@@ -1,7 +1,7 @@
 """Fit Gaussians to posed pictures: a stream of events that ends with the Gaussians."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -10,68 +10,21 @@ from torch import Tensor
 from gaussworld.capture import Capture
 from gaussworld.errors import CaptureError
 from gaussworld.gaussians import Gaussians
-from gaussworld.log import Done, Event, Progress
+from gaussworld.log import Done, Event, Notice, Progress
+from gaussworld.metrics import psnr
 from gaussworld.render import render
-from gaussworld.render.loss import photometric_loss
 
+from .evaluate import evaluate
+from .fit import Fit, TrainConfig, start
 from .frames import View, load_view
-from .initialize import along_rays, from_points, scene_extent
-from .optim import LearningRates, Parameters
-from .strategy import Adc, DensityControl, Strategy
+from .losses import depth_loss, picture_loss, regularizer
 from .threads import one_torch_thread
 
 _STEPS_PER_EVENT = 10
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to fit; inputs and outputs are arguments of the command."""
-
-    steps: int = 3000
-    """Pictures looked at, one a step."""
-    max_gaussians: int = 60_000
-    """There are never more."""
-    random_start: int = 30_000
-    """Gaussians to begin with where the capture brings no points."""
-    sh_degree: int = 3
-    """Highest band of spherical harmonics."""
-    sh_every: float = 0.1
-    """Share of the run after which the next band joins."""
-    shrink: int = 1
-    """Divide the pictures' width and height by this."""
-    coarse: int = 2
-    """Divide them once more by this at first: steps cost what their pixels cost."""
-    coarse_until: float = 0.5
-    """Share of the run at which full resolution begins."""
-    lambda_dssim: float = 0.2
-    """Weight of 1 - SSIM; the rest is L1."""
-    background: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Colour behind the scene, range [0, 1]."""
-    seed: int = 0
-    """Order of the pictures, random start, places of split Gaussians."""
-    rates: LearningRates = field(default_factory=LearningRates)
-    strategy: Adc = field(default_factory=Adc)
-
-
-@dataclass(eq=False)
-class Fit:
-    """A fit under way: whole after every step, so that it can be stopped, used, and taken up again."""
-
-    config: TrainConfig
-    views: tuple[View, ...]
-    coarse_views: tuple[View, ...]
-    parameters: Parameters
-    strategy: Strategy
-    generator: torch.Generator
-    step: int = 0
-    """Steps done."""
-    queue: list[int] = field(default_factory=list)
-    """Views still to come in this round through all of them."""
-
-    @property
-    def gaussians(self) -> Gaussians:
-        """What is fitted so far."""
-        return self.parameters.gaussians().detach()
+#: Held-out pictures are looked at this often for the curve, and at most so many of them.
+_JUDGEMENTS, _MOST_JUDGES = 20, 12
+#: A trial of pose corrections lasts so many rounds through the pictures, and must gain this much [dB].
+_TRIAL_ROUNDS, _WORTH = 3, 0.05
 
 
 def begin(capture: Capture, config: TrainConfig | None = None, device: torch.device | str = "cpu") -> Fit:
@@ -79,44 +32,22 @@ def begin(capture: Capture, config: TrainConfig | None = None, device: torch.dev
 
     Raises:
         CaptureError: there are no training pictures, or one contradicts its camera.
-        ValueError: the configuration allows no Gaussian or no step.
     """
     config = config or TrainConfig()
-    views = [load_view(frame, config.shrink, config.background).to(device) for frame in capture.of("train")]
+    views = [load_view(f, config.resolution, capture.metres_per_unit) for f in capture.of("train")]
     if not views:
         raise CaptureError(
             f"expected a training picture among {len(capture)} frames, got none; check their splits"
         )
-    return start(views, capture.points, capture.colors, config)
-
-
-def start(
-    views: Sequence[View], points: Float[Tensor, "m 3"], colors: Float[Tensor, "m 3"], config: TrainConfig
-) -> Fit:
-    """Place the first Gaussians for pictures that are in memory already, on their device.
-
-    Raises:
-        ValueError: the configuration allows no Gaussian or no step.
-    """
-    if config.steps < 1 or config.max_gaussians < 4:
-        raise ValueError(
-            f"expected at least 1 step and 4 Gaussians, got {config.steps} and {config.max_gaussians}"
-        )
-    generator = torch.Generator().manual_seed(config.seed)
-    if len(points) < 4:
-        gaussians = along_rays(views, min(config.random_start, config.max_gaussians), generator)
-    else:
-        rows = torch.randperm(len(points), generator=generator)[: config.max_gaussians].sort().values
-        gaussians = from_points(points[rows], colors[rows])
-    extent = scene_extent([view.camera for view in views])
-    parameters = Parameters(gaussians.to(views[0].image.device), config.rates, extent)
-    control = DensityControl(config.strategy, config.steps, config.max_gaussians, extent, generator)
-    coarse = [view.shrunk(config.coarse) for view in views] if config.coarse_until > 0 else views
-    return Fit(config, tuple(views), tuple(coarse), parameters, control, generator)
+    return start(views, capture.points, capture.colors, config, device)
 
 
 def train(
-    capture: Capture, config: TrainConfig | None = None, *, resume: Fit | None = None
+    capture: Capture,
+    config: TrainConfig | None = None,
+    *,
+    resume: Fit | None = None,
+    judges: Sequence[View] = (),
 ) -> Iterator[Event[Gaussians]]:
     """Fit Gaussians to the training split of a capture.
 
@@ -125,42 +56,136 @@ def train(
         config: how.
         resume: a fit to take up where it stopped; capture and config are then those it began with. Hand in
             `begin(capture, config)` to keep hold of the Gaussians when the stream is closed before its end.
+        judges: held-out views that the curve of PSNR over time is measured on; nothing is learnt from them.
 
     Yields:
-        `Progress` with loss and number of Gaussians every ten steps, `Done` with the Gaussians last.
+        `Progress` with loss, PSNR [dB] of the picture just looked at and number of Gaussians every ten steps,
+        now and then with the held-out PSNR; `Done` with the Gaussians last.
     """
     fit = resume or begin(capture, config)
-    total = fit.config.steps
-    while fit.step < total:
-        loss = take_step(fit)
-        if fit.step % _STEPS_PER_EVENT == 0 or fit.step == total:
-            values = {"loss": float(loss), "gaussians": float(len(fit.parameters))}
-            yield Progress(fit.step, total, values)
+    judges = [judges[i] for i in _spread(len(judges), _MOST_JUDGES)]
+    judged = int(fit.share * _JUDGEMENTS)
+    while fit.share < 1:
+        if fit.config.refine_poses and not fit.tried_poses and fit.share >= fit.config.coarse_until:
+            yield _try_poses(fit)
+        values = take_step(fit)
+        if fit.step % _STEPS_PER_EVENT and fit.share < 1:
+            continue
+        shown = {name: float(value) for name, value in values.items()}
+        shown["gaussians"] = float(len(fit.parameters))
+        if judges and (int(fit.share * _JUDGEMENTS) > judged or fit.share >= 1):
+            judged = int(fit.share * _JUDGEMENTS)
+            scores = evaluate(fit.gaussians, judges, fit.config.background)
+            shown |= {"held_out_psnr": scores.psnr, "training_seconds": round(fit.seconds, 3)}
+        yield Progress(fit.step, _total(fit), shown)
     yield Done(fit.gaussians)
 
 
-def take_step(fit: Fit) -> Tensor:
-    """Draw one training view, compare, improve, and let the strategy act; returns the loss."""
-    config, share = fit.config, fit.step / fit.config.steps
-    if config.sh_every > 0:
-        fit.parameters.raise_sh_degree(min(config.sh_degree, int(share / config.sh_every)))
-    views = fit.coarse_views if share < config.coarse_until else fit.views
-    view = views[_next_view(fit)]
+def take_step(fit: Fit, leave_out: Collection[int] = ()) -> dict[str, Tensor | float]:
+    """Draw one training view, compare, improve, and let the strategy act.
+
+    Args:
+        fit: what to improve, in place.
+        leave_out: training pictures not to look at.
+
+    Returns:
+        The loss and, every tenth step, the PSNR [dB] of the picture.
+    """
+    begun, share = time.perf_counter(), fit.share
+    if fit.config.sh_every > 0:
+        fit.parameters.raise_sh_degree(min(fit.config.sh_degree, int(share / fit.config.sh_every)))
+    index = _next_view(fit, leave_out)
     with one_torch_thread():
-        rendering = render(fit.parameters.gaussians(), view.camera, background=config.background)
-        if rendering.means2d is not None:
-            rendering.means2d.retain_grad()
-        loss = photometric_loss(rendering.rgb, view.image, config.lambda_dssim)
-        loss.backward()
-        fit.strategy.observe(rendering)
+        values = _learn(fit, index)
         fit.parameters.step(share)
+        for part in (fit.exposure, fit.poses):
+            if part is not None:
+                part.step(share)
     fit.step += 1
-    fit.strategy.adapt(fit.parameters, fit.step)
-    return loss.detach()
+    fit.strategy.adapt(fit.parameters, fit.step, share)
+    fit.seconds += time.perf_counter() - begun
+    return values
 
 
-def _next_view(fit: Fit) -> int:
+def _learn(fit: Fit, index: int) -> dict[str, Tensor | float]:
+    """Gradients of everything with respect to one picture."""
+    config, view = fit.config, fit.views[index]
+    background = _background(fit, view)
+    gaussians = fit.parameters.gaussians()
+    with_depth = view.depth is not None and config.lambda_depth > 0
+    rendering = render(
+        gaussians,
+        fit.camera(index),
+        background=background,
+        mask=view.mask,
+        outputs=("depth",) if with_depth else (),
+    )
+    if rendering.means2d is not None:
+        rendering.means2d.retain_grad()
+    rgb = rendering.rgb if fit.exposure is None else fit.exposure.applied(rendering.rgb, index)
+    loss = picture = picture_loss(rgb, view, background, config.lambda_dssim)
+    if with_depth and rendering.depth is not None:
+        loss = loss + config.lambda_depth * depth_loss(rendering.depth, rendering.alpha, view)
+    if config.lambda_opacity > 0 or config.lambda_scale > 0:
+        loss = loss + regularizer(
+            gaussians, fit.parameters.extent, config.lambda_opacity, config.lambda_scale
+        )
+    loss.backward()
+    fit.strategy.observe(rendering)
+    if (fit.step + 1) % _STEPS_PER_EVENT:
+        return {"loss": picture.detach()}
+    likeness = psnr(rgb.detach().clamp(0, 1), view.over(background))
+    return {"loss": picture.detach(), "psnr": likeness}
+
+
+def _background(fit: Fit, view: View) -> Float[Tensor, "3"]:
+    """The configured colour; a random one behind transparency, or black Gaussians would stand in for it."""
+    if view.alpha is None:
+        return torch.tensor(fit.config.background, device=view.pixels.device)
+    return torch.rand(3, generator=fit.generator).to(view.pixels.device)
+
+
+def _next_view(fit: Fit, leave_out: Collection[int]) -> int:
     """Every view once, in random order, before any comes again."""
-    if not fit.queue:
-        fit.queue = torch.randperm(len(fit.views), generator=fit.generator).tolist()
-    return fit.queue.pop()
+    while True:
+        if not fit.queue:
+            fit.queue = torch.randperm(len(fit.levels[-1]), generator=fit.generator).tolist()
+        index = fit.queue.pop()
+        if index not in leave_out:
+            return index
+
+
+def _try_poses(fit: Fit) -> Notice:
+    """Go on for a while with and without corrections of the cameras, then back to here with what was better.
+
+    The judges are training pictures left out of both trials: the held-out ones decide nothing.
+    """
+    begun, snapshot = time.perf_counter(), fit.state()
+    count = len(fit.views)
+    judges = set(range(min(4, count - 1), count, 8))
+    reached = []
+    for poses in (None, fit.refinement()):
+        fit.restore(snapshot)
+        fit.poses = poses
+        for _ in range(max(_TRIAL_ROUNDS * count, fit.config.steps // 20)):
+            take_step(fit, leave_out=judges)
+        views = [fit.levels[-1][i] for i in sorted(judges)]
+        reached.append(evaluate(fit.gaussians, views, fit.config.background).psnr)
+    fit.restore(snapshot)
+    fit.poses = fit.refinement() if reached[1] > reached[0] + _WORTH else None
+    fit.tried_poses, fit.seconds = True, fit.seconds + time.perf_counter() - begun
+    kept = "kept" if fit.poses is not None else "not kept"
+    return Notice(
+        f"Correcting the camera poses is {kept}: pictures left out reach {reached[1]:.2f} dB with it,"
+        f" {reached[0]:.2f} dB without."
+    )
+
+
+def _total(fit: Fit) -> int:
+    """Steps there will be, as far as the speed so far tells."""
+    return fit.config.steps if fit.share >= 1 or not fit.step else max(fit.step, round(fit.step / fit.share))
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most so many indices, evenly spread."""
+    return list(range(count)) if count <= most else [i * count // most for i in range(most)]

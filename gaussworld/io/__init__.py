@@ -82,18 +82,23 @@ def save(
     _format_of(path).write(gaussians, path, Framing(frame, up, metres_per_unit))
 
 
-def load_capture(path: Path | str, images: Path | str | None = None) -> Capture:
-    """Read calibrated pictures: a transforms.json or a COLMAP model, or a folder that holds either.
+def load_capture(
+    path: Path | str, images: Path | str | None = None, *, need_pictures: bool = True
+) -> Capture:
+    """Read calibrated pictures, in whichever form they are there; of several, the first that is named here.
 
     Args:
-        path: transforms.json (nerfstudio, instant-ngp, Blender), one of a COLMAP model's files, or a folder.
+        path: a transforms.json (nerfstudio, instant-ngp, Blender), one of a COLMAP model's files, an RGB-D
+            folder's intrinsics, a poses_bounds.npy, or a folder that holds one of these forms.
         images: where the pictures are, when they are not in one of the usual places.
+        need_pictures: leave out frames whose pictures do not exist; else a transforms.json and a COLMAP model
+            give all their cameras, the absent pictures under the paths they should have.
 
     Raises:
         FileFormatError: a malformed file.
-        CaptureError: neither is there, or no picture that is listed exists.
+        CaptureError: none of these is there, or no picture that is listed exists.
     """
-    from . import colmap, transforms
+    from . import colmap, llff, rgbd, transforms
 
     path, images = Path(path), None if images is None else Path(images)
     if not path.exists():
@@ -101,12 +106,17 @@ def load_capture(path: Path | str, images: Path | str | None = None) -> Capture:
             f"{path}: expected a transforms.json, a COLMAP model or a folder with either, got no such path"
         )
     if transforms.find(path):
-        return transforms.read(path, images)
+        return transforms.read(path, images, need_pictures)
     if colmap.find(path):
-        return colmap.read(path, images)
+        return colmap.read(path, images, need_pictures)
+    if rgbd.find(path):
+        return rgbd.read(path)
+    if llff.find(path):
+        return llff.read(path, images)
     raise CaptureError(
-        f"{path}: expected a transforms.json or a COLMAP model (cameras.bin or cameras.txt, or sparse/0),"
-        " got neither; for pictures without cameras run COLMAP first"
+        f"{path}: expected a transforms.json, a COLMAP model (cameras.bin or cameras.txt, or sparse/0), RGB-D"
+        " frames (frame-000000.color.png) or a poses_bounds.npy, got none of them; for pictures without"
+        " cameras run `gaussworld sfm` first"
     )
 
 

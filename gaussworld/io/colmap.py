@@ -30,18 +30,16 @@ def find(path: Path) -> Path | None:
             path.parent if path.stem in ("cameras", "images", "points3D") and _suffix(path.parent) else None
         )
     for name in _MODEL_FOLDERS:
-        folder = path / name
-        if _suffix(folder):
-            return folder
-        # The mapper writes one numbered folder per piece that did not connect to the others.
-        pieces = sorted((piece for piece in folder.glob("[0-9]*") if _suffix(piece)), key=_size, reverse=True)
-        if pieces:
-            if len(pieces) > 1:
-                logger.warning(
-                    "%s holds %d models; the largest, %s, is read", folder, len(pieces), pieces[0].name
-                )
+        if _suffix(path / name):
+            return path / name
+        if pieces := _pieces(path / name):
             return pieces[0]
     return None
+
+
+def _pieces(folder: Path) -> list[Path]:
+    """Numbered models, the largest first; the mapper writes one for each piece that no other connected to."""
+    return sorted((piece for piece in folder.glob("[0-9]*") if _suffix(piece)), key=_size, reverse=True)
 
 
 def _suffix(folder: Path) -> str | None:
@@ -56,7 +54,7 @@ def _size(folder: Path) -> int:
     return (folder / f"images{_suffix(folder)}").stat().st_size
 
 
-def read(path: Path, images: Path | None = None) -> Capture:
+def read(path: Path, images: Path | None = None, need_pictures: bool = True) -> Capture:
     """Read the registered pictures that exist, ordered by name; the others are named in one warning.
 
     Rigs and frames (COLMAP 4) need not be read: the images file holds every picture's own pose.
@@ -64,6 +62,7 @@ def read(path: Path, images: Path | None = None) -> Capture:
     Args:
         path: the model's folder, a file in it, or a folder above it.
         images: where the pictures are; by default `images/` and its like beside or above the model.
+        need_pictures: else all images are read, and absent pictures get the paths they should have.
 
     Raises:
         FileFormatError: a malformed file, or a lens we have no model for.
@@ -73,6 +72,10 @@ def read(path: Path, images: Path | None = None) -> Capture:
     if folder is None:
         raise CaptureError(
             f"{path}: expected a COLMAP model, got no cameras.bin or cameras.txt; check the path"
+        )
+    if path.is_dir() and folder != path and len(pieces := _pieces(folder.parent)) > 1:
+        logger.warning(
+            "%s holds %d models; the largest, %s, is read", folder.parent, len(pieces), folder.name
         )
     suffix = _suffix(folder)
     form = dict(_FORMS)[suffix or ""]
@@ -85,7 +88,7 @@ def read(path: Path, images: Path | None = None) -> Capture:
         raise FileFormatError(
             f"{folder}: expected a readable model, got: {error.strerror or error}"
         ) from error
-    frames = _frames(folder, rows, cameras, _image_folders(folder, images))
+    frames = _frames(folder, rows, cameras, _image_folders(folder, images), need_pictures)
     if points is None:
         return Capture(frames)
     _check_finite(points, points_file)
@@ -94,7 +97,11 @@ def read(path: Path, images: Path | None = None) -> Capture:
 
 
 def _frames(
-    folder: Path, rows: list[ImageRow], cameras: dict[int, CameraRow], image_folders: list[Path]
+    folder: Path,
+    rows: list[ImageRow],
+    cameras: dict[int, CameraRow],
+    image_folders: list[Path],
+    need_pictures: bool,
 ) -> tuple[Frame, ...]:
     frames, missing = [], []
     for row in rows:
@@ -103,10 +110,10 @@ def _frames(
         except ValueError as error:
             raise FileFormatError(f"{folder}: image {row.name}: {error}") from error
         image = find_listed(row.name, image_folders)
-        if image is None:
+        if image is None and need_pictures:
             missing.append(row.name)
         else:
-            frames.append(Frame(camera, image))
+            frames.append(Frame(camera, image or image_folders[0] / row.name))
     if not frames:
         looked = ", ".join(str(place) for place in image_folders[:3])
         raise CaptureError(

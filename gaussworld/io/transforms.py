@@ -44,10 +44,15 @@ def find(path: Path) -> list[tuple[Path, Split]]:
     return [(path / name, split) for name, split in _TRIO.items() if (path / name).is_file()]
 
 
-def read(path: Path, images: Path | None = None) -> Capture:
+def read(path: Path, images: Path | None = None, need_pictures: bool = True) -> Capture:
     """Read the frames whose pictures exist, in the file's frame; the others are named in one warning.
 
     `world_from_source` is the file's `applied_transform` times its `applied_scale`.
+
+    Args:
+        path: the file, or its folder.
+        images: where the pictures are, by default in the usual places near the file.
+        need_pictures: else all frames are read, and absent pictures get the paths they should have.
 
     Raises:
         FileFormatError: bad JSON, a missing or malformed key, or a lens that is not supported.
@@ -58,7 +63,7 @@ def read(path: Path, images: Path | None = None) -> Capture:
         raise CaptureError(
             f"{path}: expected a transforms.json or transforms_train.json, got none; check the path"
         )
-    scenes = [_Scene(file, _parse(file), split, images) for file, split in files]
+    scenes = [_Scene(file, _parse(file), split, images, need_pictures) for file, split in files]
     frames = [frame for scene in scenes for frame in scene.frames()]
     if not frames:
         raise CaptureError(f"{path}: {_why_empty(scenes)}")
@@ -74,16 +79,19 @@ class _Scene:
     meta: dict[str, Any]
     split: Split
     images: Path | None
+    need_pictures: bool
 
     def frames(self) -> list[Frame]:
         splits = self._splits()
         frames: list[Frame] = []
         missing: dict[str, list[str]] = {"pictures": [], "masks": [], "depth maps": []}
         for index, entry in enumerate(self.meta["frames"]):
-            with _blaming(f"{self.path}: frame {index}"):
+            with _blaming(f"{self.path}: frame {index}{_named(entry)}"):
                 frame = self._frame(entry, splits, missing)
             if frame is not None:
                 frames.append(frame)
+        if not self.need_pictures:
+            missing["pictures"].clear()
         for what, names in missing.items():
             warn_missing(self.path, what, names, len(self.meta["frames"]))
         return frames
@@ -93,8 +101,9 @@ class _Scene:
             raise ValueError("expected an object with a string 'file_path', got something else")
         pose = _world_from_camera(entry)
         image = self._found(entry["file_path"], "pictures", missing)
-        if image is None:
+        if image is None and self.need_pictures:
             return None
+        image = image or (self.images or self.path.parent) / entry["file_path"].replace("\\", "/")
         camera = camera_from(self._values(entry), pose, lambda: image_size(image))
         return Frame(
             camera,
@@ -167,6 +176,12 @@ class _Scene:
             applied = _matrix(self.meta.get("applied_transform", np.eye(4)), "applied_transform")
             applied[:3] *= number(self.meta, "applied_scale", 1.0)
         return torch.from_numpy(applied).float()
+
+
+def _named(entry: Any) -> str:
+    """The picture's path in parentheses, for messages, if there is one to print."""
+    listed = entry.get("file_path") if isinstance(entry, dict) else None
+    return f" ({listed:.80})" if isinstance(listed, str) and listed.isprintable() else ""
 
 
 def _why_empty(scenes: Sequence[_Scene]) -> str:

@@ -39,11 +39,8 @@ class Adc:
 class DensityControl:
     """Multiplies Gaussians where the picture pulls at them, removes those that show nothing."""
 
-    def __init__(
-        self, settings: Adc, steps: int, cap: int, extent: float, generator: torch.Generator
-    ) -> None:
+    def __init__(self, settings: Adc, cap: int, extent: float, generator: torch.Generator) -> None:
         self.settings, self.cap, self.extent, self.generator = settings, cap, extent, generator
-        self._first, self._last = round(settings.start * steps), round(settings.stop * steps)
         self._pulls: Tensor | None = None
         self._seen: Tensor | None = None
 
@@ -61,9 +58,19 @@ class DensityControl:
         self._pulls += pulls
         self._seen += seen
 
-    def adapt(self, parameters: Parameters, step: int) -> None:
+    def state(self) -> dict[str, Tensor]:
+        """The pulls added up so far."""
+        if self._pulls is None or self._seen is None:
+            return {}
+        return {"pulls": self._pulls.clone(), "seen": self._seen.clone()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state` gave."""
+        self._pulls, self._seen = state.get("pulls"), state.get("seen")
+
+    def adapt(self, parameters: Parameters, step: int, share: float) -> None:
         """Every few steps: prune, clone, split, fade."""
-        if step % self.settings.every or not self._first <= step <= self._last:
+        if step % self.settings.every or not self.settings.start <= share <= self.settings.stop:
             return
         if self._pulls is None or self._seen is None:
             return

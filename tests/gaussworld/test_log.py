@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,56 @@ def test_interrupt_closes_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         follow(work(5, closed), "Fitting")
     assert closed == [True]
+
+
+def test_a_signal_waits_for_the_next_event(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C in the middle of a step: the step is finished, then the work is closed where it yielded."""
+    seen: list[str] = []
+
+    def steps() -> Iterator[Event[str]]:
+        try:
+            for step in range(1, 4):
+                if step == 2:
+                    signal.raise_signal(signal.SIGINT)
+                seen.append(f"step {step}")
+                yield Progress(step, 3)
+        finally:
+            seen.append("closed")
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        follow(steps(), "Fitting")
+    assert seen == ["step 1", "step 2", "closed"]
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "press Ctrl-C again" in capsys.readouterr().err
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    """Twice Ctrl-C within one step interrupts that step."""
+
+    def stuck() -> Iterator[Event[str]]:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("went on")
+        yield Progress(1, 1)
+
+    with pytest.raises(KeyboardInterrupt):
+        follow(stuck(), "Fitting")
+
+
+def test_stages_count_for_themselves(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Each stage shows its own name and its first step; metrics of an earlier run stay."""
+    events: list[Event[int]] = [
+        Progress(1, 9, stage="Reading"),
+        Progress(2, 9, stage="Reading"),
+        Progress(700, 900, {"loss": 0.5}, stage="Training"),
+        Done(0),
+    ]
+    for _ in range(2):
+        follow(events, "Work", tmp_path / "metrics.jsonl")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["Reading 1/9", "Training 700/900 loss 0.5"]
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
 
 def test_work_without_an_end_is_refused() -> None:

@@ -24,7 +24,7 @@ def test_every_public_name_resolves() -> None:
     """The list, the lazy table and what type checkers read say the same."""
     for name in gw.__all__:
         assert getattr(gw, name) is not None
-    assert set(gw._HOMES) == set(gw.__all__) - {"__version__"}
+    assert set(gw._HOMES) | set(gw._SPOKES) == set(gw.__all__) - {"__version__"}
     assert set(gw.__all__) <= set(dir(gw))
 
 

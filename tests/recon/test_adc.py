@@ -38,10 +38,10 @@ def _adapted(
     parameters: Parameters, pulls: list[float], cap: int = 100, settings: Adc = EVERY_STEP
 ) -> Gaussians:
     control = DensityControl(
-        settings, steps=10, cap=cap, extent=1.0, generator=torch.Generator().manual_seed(0)
+        settings, cap=cap, extent=1.0, generator=torch.Generator().manual_seed(0)
     )
     control.observe(_rendering(pulls))
-    control.adapt(parameters, 1)
+    control.adapt(parameters, 1, 0.1)
     return parameters.gaussians().detach()
 
 
@@ -88,25 +88,25 @@ def test_opacities_fade_but_stay_drawable():
 def test_nothing_happens_outside_its_time():
     """Between changes and after the last one, rows stay."""
     parameters = _parameters([0.005], [0.5])
-    control = DensityControl(Adc(start=0.2, stop=0.5, every=2), 10, 100, 1.0, torch.Generator())
+    control = DensityControl(Adc(start=0.2, stop=0.5, every=2), 100, 1.0, torch.Generator())
     for step in (1, 3, 6, 8):
         control.observe(_rendering([1.0]))
-        control.adapt(parameters, step)
+        control.adapt(parameters, step, step / 10)
     assert len(parameters) == 1
-    control.adapt(parameters, 4)
+    control.adapt(parameters, 4, 0.4)
     assert len(parameters) == 2
 
 
 def test_only_pictures_that_show_a_gaussian_count():
     """The mean pull is over the pictures that saw it."""
-    control = DensityControl(EVERY_STEP, 10, 100, 1.0, torch.Generator())
+    control = DensityControl(EVERY_STEP, 100, 1.0, torch.Generator())
     rendering = _rendering([3e-4])
     control.observe(rendering)
     unseen = _rendering([0.0])
     unseen.radii.zero_()
     control.observe(unseen)
     parameters = _parameters([0.005], [0.5])
-    control.adapt(parameters, 1)
+    control.adapt(parameters, 1, 0.1)
     assert len(parameters) == 2
 
 

@@ -44,8 +44,8 @@ def test_witnesses_see_the_target_from_a_little_aside():
 def test_one_view_alone_gets_random_depths_in_range():
     """Nobody to ask: depths are drawn, finite, and within the range."""
     view = load_view(tabletop(TabletopConfig(views=2, width=32, height=24, points=10)).frames[1])
-    start = along_rays([view], 50, torch.Generator().manual_seed(0))
-    _, depths = view.camera.project(start.means)
+    points, _ = along_rays([view], 50, torch.Generator().manual_seed(0))
+    _, depths = view.camera.project(points)
     reach = float((focus([view.camera]) - view.camera.center).norm())
     assert float(depths.min()) >= 0.29 * reach
     assert float(depths.max()) <= 2.51 * reach

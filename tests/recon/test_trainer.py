@@ -9,10 +9,11 @@ from gaussworld.capture import Capture
 from gaussworld.errors import CaptureError
 from gaussworld.log import Done, Progress
 from recon.evaluate import evaluate
+from recon.fit import TrainConfig
 from recon.frames import load_view
 from recon.strategy import Adc
 from recon.synthetic import SKY, TabletopConfig, tabletop
-from recon.trainer import TrainConfig, begin, train
+from recon.trainer import begin, train
 
 CONFIG = TrainConfig(
     steps=60,
@@ -51,7 +52,7 @@ def test_events_tell_the_way(capture):
     events = list(train(capture, replace(CONFIG, steps=25)))
     steps = [(event.step, event.total) for event in events if isinstance(event, Progress)]
     assert steps == [(10, 25), (20, 25), (25, 25)]
-    assert set(events[0].values) == {"loss", "gaussians"}
+    assert set(events[0].values) == {"loss", "psnr", "gaussians"}
 
 
 def test_the_same_seed_gives_the_same_bits(capture):
@@ -79,7 +80,7 @@ def test_a_stopped_fit_is_usable_and_goes_on(capture):
 
 def test_a_start_without_points_learns_too(capture):
     """Random points along the rays stand in for structure from motion."""
-    config = replace(CONFIG, random_start=400)
+    config = replace(CONFIG, start_gaussians=400)
     blind = replace(capture, points=torch.zeros(0, 3), colors=torch.zeros(0, 3))
     views = [load_view(frame) for frame in capture.of("test")]
     start = evaluate(begin(blind, config).gaussians, views, SKY)
@@ -93,7 +94,7 @@ def test_a_capture_without_training_views_is_refused(capture):
         begin(replace(capture, frames=frames), CONFIG)
 
 
-def test_impossible_budgets_are_refused(capture):
+def test_impossible_budgets_are_refused():
     """No steps is a bad call."""
     with pytest.raises(ValueError, match="at least 1 step"):
-        begin(capture, replace(CONFIG, steps=0))
+        replace(CONFIG, steps=0)

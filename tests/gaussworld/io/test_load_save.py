@@ -58,10 +58,12 @@ def test_a_written_file_has_ordinary_permissions(tmp_path: Path) -> None:
 
 
 def test_no_capture_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(CaptureError, match=r"got neither; for pictures without cameras run COLMAP first"):
+    with pytest.raises(
+        CaptureError, match="got none of them; for pictures without cameras run `gaussworld sfm`"
+    ):
         load_capture(tmp_path)
     with pytest.raises(CaptureError, match="no such path"):
         load_capture(tmp_path / "nowhere")
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(CaptureError, match="got neither"):
+    with pytest.raises(CaptureError, match="got none of them"):
         load_capture(tmp_path / "a.txt")

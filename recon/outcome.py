@@ -1,0 +1,174 @@
+"""The end of a run: how good it is, the turning picture, and the report."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gaussworld.camera import Camera
+from gaussworld.gaussians import Gaussians
+from gaussworld.io.video import write_video
+from gaussworld.log import Progress
+from gaussworld.render import render
+
+from .evaluate import Scores, evaluate
+from .fit import Fit
+from .frames import View
+from .memory import peak_memory
+from .orbit import turning_path, video_size
+from .perceptual import lpips_metric
+from .place import Placed
+from .report import CurvePoint, Panel, Report, machine_facts, worst_panels, write_report
+from .run import Run
+from .train_run import read_metrics
+
+_VIDEO_FRAMES, _VIDEO_FPS = 180, 30.0
+#: Gaussians that stand in for sparse points.
+_POINTS = 2000
+#: Training pictures that are scored beside the held-out ones: a look at how much the fit learnt by heart.
+_TRAINING_SCORED = 8
+
+
+def write_outcome(
+    run: Run,
+    fit: Fit,
+    placed: Placed,
+    views: Mapping[str, Sequence[View]],
+    facts: Mapping[str, Any],
+    seconds: dict[str, float],
+) -> Iterator[Progress]:
+    """Judge the fit, write the turning picture, report.json and report.html.
+
+    Args:
+        run: where.
+        fit: a finished fit.
+        placed: its capture.
+        views: all views by split.
+        facts: what else the report says: title, input, input_kind, images_given, left_out.
+        seconds: by stage so far; this stage is added.
+    """
+    begun, background = time.monotonic(), fit.config.background
+    gaussians = fit.gaussians
+    scores, panels = _judged(fit, views)
+    seconds["judging"] = round(time.monotonic() - begun, 2)
+    begun = time.monotonic()
+    yield Progress(0, None, stage="Turning picture")
+    cameras = turning_cameras(placed, gaussians, _VIDEO_FRAMES)
+    write_video(run.turntable, drawn(gaussians, cameras, background), _VIDEO_FPS)
+    seconds["turning picture"] = round(time.monotonic() - begun, 2)
+    peak = peak_memory()
+    report = Report(
+        **facts,
+        images_used=len(placed.capture),
+        gaussians=len(gaussians),
+        sh_degree=gaussians.sh_degree,
+        scores=scores,
+        curve=_curve(run),
+        seconds=seconds,
+        peak_memory=peak,
+        peak_device_memory=_device_peak(gaussians.device),
+        scale=None if placed.scale is None else asdict(placed.scale),
+        up=None if placed.up is None else asdict(placed.up),
+        settings=_settings(fit),
+        machine=machine_facts(gaussians.device),
+        files=_files(run),
+        video=run.turntable.name,
+        notes=_notes(fit, views),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write_report(run.folder, report, panels)
+
+
+def turning_cameras(placed: Placed, gaussians: Gaussians, frames: int) -> list[Camera]:
+    """Cameras of a turn around what the capture looks at; Gaussians stand in where it brings no points."""
+    capture = placed.capture
+    if not len(capture.points):
+        rows = torch.linspace(0, len(gaussians) - 1, min(len(gaussians), _POINTS)).long()
+        some = gaussians.to("cpu").select(rows)
+        capture = replace(capture, points=some.means, colors=some.rgb.clamp(0, 1))
+    up = torch.tensor(placed.up.direction if placed.up is not None else (0.0, 0.0, 1.0))
+    width, height = video_size(capture)
+    return turning_path(capture, up, frames, width, height)
+
+
+@torch.no_grad()
+def drawn(
+    gaussians: Gaussians, cameras: Sequence[Camera], background: tuple[float, float, float]
+) -> Iterator[Float[Tensor, "h w 3"]]:
+    """Pictures of Gaussians from each camera."""
+    for camera in cameras:
+        yield render(gaussians, camera, background=background).rgb.clamp(0, 1).cpu()
+
+
+def _judged(fit: Fit, views: Mapping[str, Sequence[View]]) -> tuple[dict[str, Scores], list[Panel]]:
+    gaussians, background, perceptual = fit.gaussians, fit.config.background, lpips_metric()
+    trained = views["train"][:: max(1, len(views["train"]) // _TRAINING_SCORED)]
+    scores, panels = {}, []
+    for split, kind, some in (
+        ("test", "held-out", views["test"]),
+        ("validation", "validation", views["validation"]),
+        ("train", "training", trained),
+    ):
+        if some:
+            on_device = [view.to(gaussians.device) for view in some]
+            scores[split] = evaluate(gaussians, on_device, background, perceptual)
+            count = 3 if split == "test" else 2
+            panels += worst_panels(gaussians, on_device, scores[split], background, count, kind)
+    return scores, panels
+
+
+def _curve(run: Run) -> tuple[CurvePoint, ...]:
+    """Held-out PSNR over seconds of training; a step that was done twice counts as the second time."""
+    rows = {int(row["step"]): row for row in read_metrics(run) if row.get("held_out_psnr") is not None}
+    return tuple(
+        CurvePoint(row["training_seconds"], step, row["held_out_psnr"], int(row["gaussians"]))
+        for step, row in sorted(rows.items())
+    )
+
+
+def _device_peak(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def _settings(fit: Fit) -> dict[str, str]:
+    config = fit.config
+    view = fit.levels[-1][0].camera
+    return {
+        "steps": f"{fit.step:,} of {config.steps:,}",
+        "training pictures": f"{len(fit.levels[-1])} of {view.width}x{view.height} px",
+        "most Gaussians": f"{config.max_gaussians:,}",
+        "strategy": type(config.strategy).__name__.lower(),
+        "exposure": "learnt for each picture" if config.exposure else "taken as it is",
+        "camera poses": "corrected" if fit.poses is not None else "taken as they are",
+        "seed": str(config.seed),
+    }
+
+
+def _files(run: Run) -> tuple[tuple[str, str], ...]:
+    named = {
+        run.scene: "the Gaussians, in the layout of 3D Gaussian splatting",
+        run.cameras: "all cameras and their splits",
+        run.frame: "frame, up direction and scale, with source and confidence",
+        run.turntable: "a turn around the scene",
+        run.metrics: "loss, PSNR and number of Gaussians while training",
+        run.config: "settings of the training",
+        run.sfm: "features, matches and the sparse model",
+        run.pictures: "frames and copies of photographs that were used",
+    }
+    return tuple((path.name, what) for path, what in named.items() if path.exists())
+
+
+def _notes(fit: Fit, views: Mapping[str, Sequence[View]]) -> tuple[str, ...]:
+    notes = []
+    if not views["test"]:
+        notes.append(
+            "No picture was held out, because there are few: the scores are of pictures that were trained on."
+        )
+    if fit.config.refine_poses and fit.poses is None:
+        notes.append("Correcting the camera poses was tried and not kept: pictures left out did not gain.")
+    return tuple(notes)

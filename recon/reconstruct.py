@@ -1,0 +1,243 @@
+"""One reconstruction from input to run folder - cameras, place, training, report - as a stream of events."""
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from gaussworld.capture import Capture
+from gaussworld.config import load_config
+from gaussworld.errors import BackendUnavailable, CaptureError
+from gaussworld.gaussians import Gaussians
+from gaussworld.io import load, load_capture
+from gaussworld.log import Done, Event, Notice, Progress, part
+
+from .fit import TrainConfig
+from .frames import View
+from .inputs import InputKind, Source, check_capture, read_posed, sniff
+from .outcome import write_outcome
+from .photos import usable_photos
+from .place import PlaceConfig, Placed, place, save_placed
+from .read import check_budget, read_views
+from .report import read_report
+from .run import Run, claim
+from .sfm import SfmConfig, structure_from_motion
+from .train_run import trained
+from .truth import camera_errors
+from .video import VideoConfig, choose_frames
+
+logger = logging.getLogger(__name__)
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class ReconConfig:
+    """What to do around the training: where cameras come from, which way is up, how long a unit is."""
+
+    at: float = 0.0
+    """[s] Moment at which a rig of synchronised videos is reconstructed."""
+    device: Device = "auto"
+    """Where to train; auto takes a GPU when gsplat can run on it."""
+    truth: Path | None = None
+    """A capture with the true cameras of the same pictures, by file name; only to tell errors."""
+    place: PlaceConfig = field(default_factory=PlaceConfig)
+    video: VideoConfig = field(default_factory=VideoConfig)
+    sfm: SfmConfig = field(default_factory=SfmConfig)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A capture, and what was given for it."""
+
+    capture: Capture
+    given: int
+    """Pictures there were."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Name and reason of those that are not in the capture."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """What came out: the run folder and the Gaussians in it."""
+
+    run: Run
+    gaussians: Gaussians
+    capture: Capture
+    report: dict[str, Any]
+    """What report.json says."""
+
+
+def reconstruct(
+    inputs: Path | str | Sequence[Path | str],
+    out: Path | str,
+    *,
+    config: TrainConfig | str | None = None,
+    options: ReconConfig | None = None,
+    resume: bool = True,
+    listen: Callable[[Event[Reconstruction]], None] | None = None,
+) -> Reconstruction:
+    """Turn pictures into Gaussians in a run folder, and wait for the end; `gaussworld recon` in Python.
+
+    Args:
+        inputs: anything `gaussworld recon` takes; several for videos.
+        out: the run folder; an earlier run in it on the same input is gone on with.
+        config: how to train: a configuration, or the name of a preset or file; default: normal.
+        options: everything else.
+        resume: go on with a run that is there; else train anew.
+        listen: is handed every event, for progress; `reconstruction` is the stream itself.
+
+    Raises:
+        CaptureError: the input cannot be reconstructed.
+        ConfigError: `out` holds something else, or a run with other settings.
+    """
+    if isinstance(config, str):
+        config = load_config(TrainConfig, config, group="train")
+    paths = [Path(inputs)] if isinstance(inputs, Path | str) else [Path(path) for path in inputs]
+    for event in reconstruction(paths, Path(out), config, options, resume):
+        if listen is not None:
+            listen(event)
+        if isinstance(event, Done):
+            return event.result
+    raise AssertionError("a reconstruction ends with Done")
+
+
+def reconstruction(
+    inputs: Sequence[Path],
+    out: Path,
+    config: TrainConfig | None = None,
+    options: ReconConfig | None = None,
+    resume: bool = True,
+) -> Iterator[Event[Reconstruction]]:
+    """Turn pictures into Gaussians in a run folder; goes on where an earlier run on the same input stopped.
+
+    Args:
+        inputs: one path, or several videos.
+        out: the run folder.
+        config: how to train.
+        options: everything else.
+        resume: go on with a run that is there; else train anew.
+
+    Raises:
+        CaptureError: the input cannot be reconstructed.
+        ConfigError: `out` holds something else, or a run with other settings.
+    """
+    config, options = config or TrainConfig(), options or ReconConfig()
+    device = training_device(options.device)
+    source = sniff(list(inputs) if len(inputs) > 1 else inputs[0])
+    run = claim(out, [str(path.resolve()) for path in inputs], config, resume)
+    if run.read().get("finished"):
+        yield Notice(f"{out} holds this run, finished; --no-resume trains it anew.")
+        yield Done(Reconstruction(run, load(run.scene), load_capture(run.cameras), read_report(run.folder)))
+        return
+    clock = _Clock()
+    found = yield from posed(source, run, options)
+    placed = place(found.capture, options.place, keep=source.kind.has_cameras)
+    save_placed(run, placed)
+    clock.stop("cameras")
+    check_budget(placed.capture.frames, config, run.folder)
+    placed, views, unread = yield from _read(placed, config)
+    clock.stop("reading")
+    fit = yield from trained(run, placed, views["train"], views["test"], config, device)
+    clock.stop("training")
+    yield Progress(0, None, stage="Judging")
+    facts: dict[str, Any] = {
+        "title": title_of(inputs),
+        "input": ", ".join(map(str, inputs)),
+        "input_kind": source.kind.value,
+        "images_given": found.given,
+        "left_out": found.left_out + unread,
+    }
+    if options.truth is not None:
+        facts["trajectory"] = camera_errors(placed.capture, load_capture(options.truth))
+    yield from write_outcome(run, fit, placed, views, facts, clock.seconds)
+    run.write(finished=True)
+    yield Done(Reconstruction(run, fit.gaussians.to("cpu"), placed.capture, read_report(run.folder)))
+
+
+def title_of(inputs: Sequence[Path]) -> str:
+    """A name for the scene: the input's, or that of the folder around a nameless one."""
+    path = inputs[0].resolve()
+    plain = path.stem.lower() in ("transforms", "images", "sparse", "0", "color", "rgb", "input")
+    return path.parent.name if plain else path.stem or path.name
+
+
+def posed(source: Source, run: Run, options: ReconConfig) -> Generator[Progress | Notice, None, Found]:
+    """The capture of any input: read where there are cameras, found by structure from motion elsewhere."""
+    if source.kind.has_cameras:
+        capture = check_capture(read_posed(source, run.pictures, options.at))
+        return Found(capture, len(capture))
+    images, times, left_out, given = source.images, {}, (), len(source.images)
+    if source.kind is InputKind.VIDEO:
+        chosen = yield from part(choose_frames(source.videos, run.pictures, options.video), "Choosing frames")
+        images, times = chosen.images, dict(zip((path.name for path in chosen.images), chosen.times))
+        given = len(images)
+    else:
+        photos = yield from part(usable_photos(source.images, run.pictures), "Looking at photos")
+        images, left_out = photos.images, photos.left_out
+    ordered = source.kind is InputKind.VIDEO
+    result = yield from part(
+        structure_from_motion(images, run.sfm, options.sfm, ordered=ordered), "Finding cameras"
+    )
+    frames = tuple(replace(frame, time=times.get(frame.name, frame.time)) for frame in result.capture.frames)
+    return Found(replace(result.capture, frames=frames), given, (*left_out, *result.left_out))
+
+
+def training_device(asked: Device) -> torch.device:
+    """The device to train on; auto never fails.
+
+    Raises:
+        BackendUnavailable: a GPU is asked for and there is none, or gsplat cannot run on it.
+    """
+    if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise BackendUnavailable(
+            "expected a CUDA device for --device cuda, got a PyTorch that sees none; use --device cpu"
+        )
+    from gaussworld.render import cuda
+
+    if (missing := cuda.missing()) is None:
+        return torch.device("cuda")
+    if asked == "cuda":
+        raise BackendUnavailable(missing)
+    logger.warning("Training on the CPU: %s", missing)
+    return torch.device("cpu")
+
+
+def _read(
+    placed: Placed, config: TrainConfig
+) -> Generator[Progress | Notice, None, tuple[Placed, dict[str, list[View]], tuple[tuple[str, str], ...]]]:
+    """The views of all frames by split; frames that cannot be read leave the capture."""
+    capture = placed.capture
+    views = yield from part(
+        read_views(capture.frames, config.resolution, capture.metres_per_unit), "Reading pictures"
+    )
+    frames = tuple(frame for frame, view in zip(capture.frames, views) if view is not None)
+    unread = tuple((f.name, "cannot be read") for f, view in zip(capture.frames, views) if view is None)
+    by_split: dict[str, list[View]] = {"train": [], "validation": [], "test": []}
+    for frame, view in zip(capture.frames, views):
+        if view is not None:
+            by_split[frame.split].append(view)
+    if not by_split["train"]:
+        raise CaptureError(
+            f"expected a training picture among {len(capture)} frames, got none that can be read; check the"
+            " files and their splits"
+        )
+    return replace(placed, capture=replace(capture, frames=frames)), by_split, unread
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._begun = time.monotonic()
+
+    def stop(self, stage: str) -> None:
+        """The stage that ran since the last call was this one."""
+        now = time.monotonic()
+        self.seconds[stage], self._begun = round(now - self._begun, 2), now

@@ -1,0 +1,170 @@
+"""`Run`: the folder of one reconstruction - where its files lie, whose it is, and whether it can go on."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gaussworld import __version__
+from gaussworld.config import toml_from_config
+from gaussworld.errors import ConfigError
+from gaussworld.io.atomic import replacing
+
+MADE_BY, FORMAT = "gaussworld recon", 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """Paths of a run; the folder is self-contained but for pictures that are used where they lie."""
+
+    folder: Path
+
+    @property
+    def card(self) -> Path:
+        """Whose folder this is, and how far it got."""
+        return self.folder / "run.json"
+
+    @property
+    def scene(self) -> Path:
+        """The Gaussians."""
+        return self.folder / "scene.ply"
+
+    @property
+    def cameras(self) -> Path:
+        """All cameras with their splits; the sparse points lie beside it."""
+        return self.folder / "transforms.json"
+
+    @property
+    def frame(self) -> Path:
+        """The way back to the input's frame, the up direction, the unit: each with source and confidence."""
+        return self.folder / "frame.json"
+
+    @property
+    def config(self) -> Path:
+        """The settings of the training, fully resolved."""
+        return self.folder / "config.toml"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object for every ten steps."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def pictures(self) -> Path:
+        """Frames taken from videos, and copies of photographs that could not be used as they were."""
+        return self.folder / "pictures"
+
+    @property
+    def sfm(self) -> Path:
+        """Features, matches and the sparse model."""
+        return self.folder / "sfm"
+
+    @property
+    def turntable(self) -> Path:
+        return self.folder / "turntable.mp4"
+
+    def read(self) -> dict[str, Any]:
+        """What `run.json` says; empty where there is none.
+
+        Raises:
+            ConfigError: the file is damaged, or another version wrote it.
+        """
+        try:
+            card = json.loads(self.card.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{self.card}: expected the run's JSON, got: {error}; choose another folder for the output"
+            ) from error
+        if not isinstance(card, dict) or card.get("made_by") != MADE_BY:
+            raise ConfigError(
+                f"{self.card}: expected a run of {MADE_BY}, got a file of something else;"
+                " choose another folder"
+            )
+        if card.get("format") != FORMAT:
+            raise ConfigError(
+                f"{self.folder}: expected a run of format {FORMAT}, got format {card.get('format')} of"
+                f" GaussWorld {card.get('version')}; choose another folder, nothing in this one was changed"
+            )
+        return card
+
+    def write(self, **facts: object) -> None:
+        """Add facts to `run.json`."""
+        card = {"made_by": MADE_BY, "format": FORMAT, "version": __version__, **self.read(), **facts}
+        write_json(self.card, card)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write plain values as JSON, the whole file or nothing."""
+    with replacing(path) as file:
+        file.write((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def claim(folder: Path, sources: list[str], config: object, resume: bool) -> Run:
+    """Make a folder ours, or find the run in it that is to go on.
+
+    Args:
+        folder: for the results.
+        sources: absolute paths of the inputs.
+        config: the settings of the training.
+        resume: go on with a run that is there; else its training begins anew.
+
+    Raises:
+        ConfigError: the folder holds other files, another input's run, or one with other settings.
+    """
+    run = Run(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out: expected a folder, got the file {folder}; name another place")
+    card = run.read() if folder.is_dir() else {}
+    if not card and folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(
+            f"--out: expected a new folder or an earlier run, got {folder}, which holds other files;"
+            " name another folder"
+        )
+    if card and card.get("input") != sources:
+        raise ConfigError(
+            f"--out: expected a run on {', '.join(sources)}, got {folder}, which holds one on"
+            f" {', '.join(card.get('input', []))}; name another folder"
+        )
+    text = toml_from_config(config)
+    if card and resume and run.checkpoint.exists() and (changed := _changed(run.config, text)):
+        raise ConfigError(
+            f"{folder} holds a run with other settings ({changed}); add --no-resume to begin its training"
+            " anew, or name another folder"
+        )
+    if card and not resume:
+        run.checkpoint.unlink(missing_ok=True)
+        run.metrics.unlink(missing_ok=True)
+    run.write(input=sources, finished=bool(card.get("finished")) and resume)
+    with replacing(run.config) as file:
+        file.write(text.encode())
+    return run
+
+
+def _changed(path: Path, text: str) -> str:
+    """The first settings that differ, as `steps: 1000, now 3000`."""
+    try:
+        before = _lines(path.read_text(encoding="utf-8"))
+    except OSError:
+        return ""
+    now = _lines(text)
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    shown = [f"{key}: {before.get(key, 'not there')}, now {now.get(key, 'not there')}" for key in keys[:3]]
+    return "; ".join(shown) + ("; ..." if len(keys) > 3 else "")
+
+
+def _lines(text: str) -> dict[str, str]:
+    """Key and value of each line of our own TOML, sections included."""
+    values, section = {}, ""
+    for line in text.splitlines():
+        if line.startswith("["):
+            section = line.strip("[]") + "."
+        elif "=" in line:
+            key, _, value = line.partition(" = ")
+            values[section + key] = value
+    return values

@@ -1,0 +1,253 @@
+"""Whole runs on a tiny tabletop with cameras: what lies in the folder, going on, stopping, and bad folders."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from gaussworld.capture import Capture
+from gaussworld.errors import CaptureError, ConfigError, GaussWorldError
+from gaussworld.io import load, load_capture, load_framing, save_cameras
+from gaussworld.io.images import write_depth, write_image
+from gaussworld.log import Done, Event, Notice, Progress
+from gaussworld.pose import rotation_from_rotvec
+from recon.fit import TrainConfig
+from recon.place import PlaceConfig
+from recon.reconstruct import ReconConfig, Reconstruction, reconstruction
+from recon.run import Run, claim
+from recon.strategy import Adc
+from recon.synthetic import SKY, TabletopConfig, tabletop
+
+CONFIG = TrainConfig(
+    steps=40, max_gaussians=450, sh_degree=1, background=SKY, strategy=Adc(0.1, 0.8, 10, grad_threshold=1e-5)
+)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tabletop on disk: pictures, depth, transforms.json."""
+    folder = tmp_path_factory.mktemp("scene")
+    capture = tabletop(TabletopConfig(views=9, width=48, height=36, points=400))
+    frames = []
+    for i, frame in enumerate(capture.frames):
+        assert isinstance(frame.image, torch.Tensor)
+        assert isinstance(frame.depth, torch.Tensor)
+        write_image(folder / f"{i:03d}.png", frame.image)
+        write_depth(folder / f"{i:03d}.depth.png", frame.depth)
+        frames.append(
+            replace(frame, image=folder / f"{i:03d}.png", depth=folder / f"{i:03d}.depth.png", split="train")
+        )
+    save_cameras(replace(capture, frames=tuple(frames)), folder / "transforms.json")
+    return folder
+
+
+def _run(
+    scene: Path,
+    out: Path,
+    config: TrainConfig = CONFIG,
+    options: ReconConfig | None = None,
+    resume: bool = True,
+) -> tuple[Reconstruction, list[Event[Reconstruction]]]:
+    events = list(reconstruction([scene], out, config, options, resume))
+    assert isinstance(events[-1], Done)
+    return events[-1].result, events
+
+
+def test_a_run_folder_is_complete(scene, tmp_path):
+    """Gaussians, cameras, frame and scale, report and turning picture, and all of it can be read again."""
+    result, events = _run(scene, tmp_path / "out")
+    run = result.run
+    for path in (run.scene, run.cameras, run.frame, run.config, run.checkpoint, run.metrics, run.turntable):
+        assert path.is_file(), path
+    assert len(load(run.scene)) == len(result.gaussians)
+    assert load_framing(run.scene).metres_per_unit == 1.0
+    capture = load_capture(run.cameras)
+    assert [frame.split for frame in capture.frames].count("test") == 2
+    frame = json.loads(run.frame.read_text())
+    assert frame["scale"]["source"] == "input"
+    assert frame["up"]["confidence"] > 0
+    report = json.loads((run.folder / "report.json").read_text())
+    assert report["images_used"] == report["images_given"] == 9
+    assert report["scores"]["test"]["psnr"] > 10
+    assert report["scores"]["test"]["depth_error"] < 0.5
+    assert len(report["curve"]) >= 4
+    assert "<html" in (run.folder / "report.html").read_text()
+    stages = [event.stage for event in events if isinstance(event, Progress)]
+    assert list(dict.fromkeys(stages)) == ["Reading pictures", "Training", "Judging", "Turning picture"]
+
+
+def test_a_finished_run_is_not_done_again(scene, tmp_path):
+    """The second call answers from the folder."""
+    first, _ = _run(scene, tmp_path / "out")
+    before = first.run.scene.stat().st_mtime_ns
+    second, events = _run(scene, tmp_path / "out")
+    assert any(isinstance(event, Notice) and "finished" in event.message for event in events)
+    assert first.run.scene.stat().st_mtime_ns == before
+    assert torch.allclose(second.gaussians.means, first.gaussians.means)
+
+
+@pytest.mark.parametrize("after", [1, 15])
+def test_a_stopped_run_goes_on_to_the_same_end(scene, tmp_path, after):
+    """Closed in the middle: the folder opens; taken up again it ends bit for bit where an unbroken run does."""
+    unbroken, _ = _run(scene, tmp_path / "whole")
+    events = reconstruction([scene], tmp_path / "out", CONFIG)
+    count = 0
+    for event in events:
+        count += isinstance(event, Progress) and event.stage == "Training"
+        if count > after // 10:
+            break
+    events.close()  # pyright: ignore[reportAttributeAccessIssue]
+    run = Run(tmp_path / "out")
+    assert not run.read()["finished"]
+    if after > 10:
+        assert len(load(run.scene)) > 4
+    resumed, _ = _run(scene, tmp_path / "out")
+    for name in ("means", "quats", "log_scales", "opacity_logits", "sh"):
+        assert torch.equal(getattr(resumed.gaussians, name), getattr(unbroken.gaussians, name)), name
+    steps = [json.loads(line)["step"] for line in resumed.run.metrics.read_text().splitlines()]
+    assert steps == [10, 20, 30, 40]
+
+
+def test_another_folder_is_not_touched(scene, tmp_path):
+    """A folder of other files, a file, another input's run, other settings: a sentence, and nothing changes."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep me")
+    with pytest.raises(ConfigError, match=r"mine, which holds other files; name another folder"):
+        _run(scene, tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+    with pytest.raises(ConfigError, match="expected a folder, got the file"):
+        _run(scene, tmp_path / "mine" / "notes.txt")
+    result, _ = _run(scene, tmp_path / "out")
+    before = result.run.scene.read_bytes()
+    with pytest.raises(ConfigError, match=r"other settings \(steps: 40, now 50\); add --no-resume"):
+        _run(scene, tmp_path / "out", replace(CONFIG, steps=50))
+    with pytest.raises(ConfigError, match="which holds one on"):
+        claim(tmp_path / "out", ["/elsewhere"], CONFIG, resume=True)
+    assert result.run.scene.read_bytes() == before
+
+
+def test_no_resume_trains_anew(scene, tmp_path):
+    """Other settings are taken, and the curve begins at the beginning."""
+    _run(scene, tmp_path / "out")
+    result, _ = _run(scene, tmp_path / "out", replace(CONFIG, steps=20), resume=False)
+    steps = [json.loads(line)["step"] for line in result.run.metrics.read_text().splitlines()]
+    assert steps == [10, 20]
+
+
+@pytest.mark.parametrize(
+    ("card", "sentence"),
+    [
+        ({"made_by": "gaussworld recon", "format": 99, "version": "9.0"}, "format 99 of GaussWorld 9.0"),
+        ({"made_by": "someone else"}, "got a file of something else"),
+    ],
+)
+def test_runs_of_others_are_refused(scene, tmp_path, card, sentence):
+    """Another version's run, or another program's run.json."""
+    (tmp_path / "run.json").write_text(json.dumps(card))
+    with pytest.raises(ConfigError, match=sentence):
+        _run(scene, tmp_path)
+    assert json.loads((tmp_path / "run.json").read_text()) == card
+
+
+def test_a_damaged_card_is_refused(scene, tmp_path):
+    """run.json that is no JSON."""
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ConfigError, match="expected the run's JSON"):
+        _run(scene, tmp_path)
+
+
+def test_a_full_disk_loses_nothing(scene, tmp_path, monkeypatch):
+    """The disk fills up while Gaussians are saved: one sentence, and the earlier checkpoint is still there."""
+    events = reconstruction([scene], tmp_path / "out", CONFIG)
+    for event in events:
+        if isinstance(event, Progress) and event.stage == "Training" and event.step == 10:
+            break
+    events.close()  # pyright: ignore[reportAttributeAccessIssue]
+    run = Run(tmp_path / "out")
+    before = run.checkpoint.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(GaussWorldError, match="No space left on device"):
+        patched.setattr("recon.train_run._SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+        patched.setattr("gaussworld.io.atomic.os.fsync", full)
+        _run(scene, tmp_path / "out")
+    assert run.checkpoint.read_bytes() == before
+    assert _run(scene, tmp_path / "out")[0].report["finished"]
+
+
+def test_too_little_memory_is_said_before_the_work(scene, tmp_path, monkeypatch):
+    """The sentence has both figures and the flags that help."""
+    monkeypatch.setattr("recon.read.available_memory", lambda: 10 << 20)
+    with pytest.raises(CaptureError, match=r"GB of free memory .* lower --resolution or --max-gaussians"):
+        _run(scene, tmp_path / "out")
+
+
+def test_a_picture_that_is_cut_short_is_left_out(scene, tmp_path):
+    """It is named in a notice and in the report; the others are trained on."""
+    folder = tmp_path / "scene"
+    folder.mkdir()
+    for path in scene.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    broken = folder / "004.png"
+    broken.write_bytes(broken.read_bytes()[:700])
+    result, events = _run(folder, tmp_path / "out")
+    assert any(isinstance(event, Notice) and "004.png" in event.message for event in events)
+    assert [entry["name"] for entry in result.report["left_out"]] == ["004.png"]
+    assert result.report["images_used"] == 8
+
+
+def test_up_turns_scene_and_cameras_together(scene, tmp_path):
+    """With --up -y the cameras turn, the way back is stored, and the pictures still fit."""
+    turned, _ = _run(scene, tmp_path / "out", options=ReconConfig(place=PlaceConfig(up="-y")))
+    kept, _ = _run(scene, tmp_path / "kept")
+    way = turned.capture.world_from_source
+    assert float((way[:3, :3] @ torch.tensor([0.0, -1.0, 0.0]) - torch.tensor([0.0, 0.0, 1.0])).norm()) < 1e-5
+    there = way @ kept.capture.frames[3].camera.world_from_camera
+    assert torch.allclose(there, turned.capture.frames[3].camera.world_from_camera, atol=1e-5)
+    assert abs(turned.report["scores"]["test"]["psnr"] - kept.report["scores"]["test"]["psnr"]) < 2
+
+
+def test_true_cameras_tell_the_error(scene, tmp_path):
+    """Cameras moved by 1 cm against the truth are reported as such."""
+    truth = load_capture(scene / "transforms.json")
+    moved = []
+    for i, frame in enumerate(truth.frames):
+        pose = frame.camera.world_from_camera.clone()
+        pose[0, 3] += 0.01 * (-1) ** i
+        moved.append(replace(frame, camera=replace(frame.camera, world_from_camera=pose)))
+    path = tmp_path / "truth" / "transforms.json"
+    save_cameras(Capture(tuple(moved), truth.points, truth.colors, 1.0), path)
+    result, _ = _run(scene, tmp_path / "out", options=ReconConfig(truth=path))
+    assert result.report["trajectory"]["ate_rmse"] == pytest.approx(0.01, rel=0.1)
+    assert result.report["trajectory"]["cameras"] == 9
+
+
+def test_few_pictures_are_all_trained_on(scene, tmp_path):
+    """Five pictures: none is held out, and the report says that its scores are of training pictures."""
+    capture = load_capture(scene / "transforms.json")
+    save_cameras(replace(capture, frames=capture.frames[:5]), tmp_path / "five" / "transforms.json")
+    result, _ = _run(tmp_path / "five", tmp_path / "out")
+    assert "test" not in result.report["scores"]
+    assert "No picture was held out" in result.report["notes"][0]
+
+
+def test_poses_are_corrected_only_when_it_helps(scene, tmp_path):
+    """Cameras turned at random by a degree: correcting them is tried, judged, and told."""
+    capture = load_capture(scene / "transforms.json")
+    generator = torch.Generator().manual_seed(0)
+    frames = []
+    for frame in capture.frames:
+        pose = frame.camera.world_from_camera.clone()
+        pose[:3, :3] = rotation_from_rotvec(0.02 * torch.randn(3, generator=generator)) @ pose[:3, :3]
+        frames.append(replace(frame, camera=replace(frame.camera, world_from_camera=pose)))
+    save_cameras(replace(capture, frames=tuple(frames)), tmp_path / "off" / "transforms.json")
+    config = replace(CONFIG, refine_poses=True, steps=60)
+    result, events = _run(tmp_path / "off", tmp_path / "out", config)
+    said = [event.message for event in events if isinstance(event, Notice) and "Correcting" in event.message]
+    assert len(said) == 1
+    kept = "is kept" in said[0]
+    assert result.report["settings"]["camera poses"] == ("corrected" if kept else "taken as they are")
