@@ -18,11 +18,12 @@ from gaussworld.pose import transform_points
 logger = logging.getLogger(__name__)
 
 #: How many frames are compared, each with the next, and how many rows of their pixels.
-_COMPARED, _ROWS = 7, 60
+_COMPARED, _ROWS = 6, 48
 #: Ratios of the colour camera's focal length to the stated one that are tried.
 _LOWEST, _HIGHEST, _TRIED = 0.75, 1.34, 16
-#: What is believed: a cost this much lower than the stated focal length's, at least this far from it.
-_BETTER, _APART = 0.85, 0.02
+#: What is believed: a cost this much lower than the stated focal length's, this far from it; and up to which cost
+#: the stated one is not doubted.
+_BETTER, _APART, _SMALL = 0.85, 0.04, 0.02
 
 
 def with_color_focal(capture: Capture) -> Capture:
@@ -45,7 +46,7 @@ def with_color_focal(capture: Capture) -> Capture:
     best = min(ratios, key=lambda ratio: _cost(pairs, ratio))
     best = min((best * (1 + 0.005 * step) for step in range(-4, 5)), key=lambda ratio: _cost(pairs, ratio))
     stated, found = _cost(pairs, 1.0), _cost(pairs, best)
-    if found > _BETTER * stated or abs(best - 1) < _APART:
+    if stated < _SMALL or found > _BETTER * stated or abs(best - 1) < _APART:
         return capture
     focal = float(usable[0].camera.K[0, 0])
     logger.warning(
@@ -71,12 +72,13 @@ def _zoomed(camera: Camera, ratio: float) -> Camera:
 
 @dataclass(frozen=True)
 class _Pair:
-    """Points that depth shows in two frames, in the axes of either camera, and both pictures."""
+    """Points that depth shows in two frames, where either camera sees them, and both pictures."""
 
     camera: Camera
     """As stated."""
-    first: Float[Tensor, "m 3"]
-    second: Float[Tensor, "m 3"]
+    first: Float[Tensor, "m 2"]
+    """On the plane at distance 1 from the camera."""
+    second: Float[Tensor, "m 2"]
     pictures: tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]
 
     @classmethod
@@ -94,7 +96,7 @@ class _Pair:
         # What the other frame sees nearer or farther is hidden in one of them.
         points = points[(there[y, x] - expected).abs() < 0.03 * expected]
         in_a, in_b = (transform_points(f.camera.camera_from_world, points) for f in (a, b))
-        return cls(a.camera, in_a, in_b, (_grey(a), _grey(b)))
+        return cls(a.camera, in_a[:, :2] / in_a[:, 2:], in_b[:, :2] / in_b[:, 2:], (_grey(a), _grey(b)))
 
 
 def _grey(frame: Frame) -> Float[Tensor, "h w"]:
@@ -107,9 +109,9 @@ def _cost(pairs: Sequence[_Pair], ratio: float) -> float:
     """Mean difference of brightness at the same points, bounded for each (Geman & McClure 1987)."""
     costs = []
     for pair in pairs:
-        camera = replace(_zoomed(pair.camera, ratio), world_from_camera=torch.eye(4))
-        size = torch.tensor([camera.width, camera.height])
-        pixels = [camera.project(points)[0] for points in (pair.first, pair.second)]
+        size = torch.tensor([pair.camera.width, pair.camera.height])
+        focal, center = pair.camera.K.diagonal()[:2] * ratio, pair.camera.K[:2, 2]
+        pixels = [plane * focal + center for plane in (pair.first, pair.second)]
         inside = torch.stack([((p > 1) & (p < size - 1)).all(-1) for p in pixels]).all(0)
         first, second = (_looked_up(grey, p[inside] / size) for grey, p in zip(pair.pictures, pixels))
         squared = (first - second).square()

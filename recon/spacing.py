@@ -99,22 +99,30 @@ def spaced(videos: Sequence[Sequence[Sighting]], config: VideoConfig) -> Spaced:
         videos: all frames of each, in order of time.
         config: how many, how far apart, how sharp.
     """
-    ratings = [_relative_sharpness(frames) for frames in videos]
-    scenes = [_scenes(frames, rating) for frames, rating in zip(videos, ratings)]
+    scenes = [_rated(frames) for frames in videos]
     spacing = _spacing(scenes, config)
     chosen = [_chosen(of_video, spacing, config) for of_video in scenes]
     chosen = _thinned(chosen, config.max_frames)
     verdicts = tuple(
-        tuple(_verdicts(frames, rating, picked, spacing, config.sharpness))
-        for frames, rating, picked in zip(videos, ratings, chosen)
+        tuple(_verdicts(frames, of_video, picked, spacing, config.sharpness))
+        for frames, of_video, picked in zip(videos, scenes, chosen)
     )
     return Spaced(verdicts, spacing)
 
 
-def _relative_sharpness(frames: Sequence[Sighting]) -> list[float]:
+def _between_cuts(frames: Sequence[Sighting]) -> list[list[Sighting]]:
+    scenes: list[list[Sighting]] = [[]]
+    for frame in frames:
+        if frame.cut:
+            scenes.append([])
+        scenes[-1].append(frame)
+    return [scene for scene in scenes if scene]
+
+
+def _relative_sharpness(scene: Sequence[Sighting]) -> list[float]:
     """Sharpness by that of the sharper frames shortly before and after, for textures differ by place."""
-    times = [frame.time for frame in frames]
-    sharpness = np.array([frame.sharpness for frame in frames])
+    times = [frame.time for frame in scene]
+    sharpness = np.array([frame.sharpness for frame in scene])
     relative = []
     for i, time in enumerate(times):
         # At least two frames on either side, however few there are in a second.
@@ -124,13 +132,16 @@ def _relative_sharpness(frames: Sequence[Sighting]) -> list[float]:
     return relative
 
 
-def _scenes(frames: Sequence[Sighting], ratings: Sequence[float]) -> list[_Scene]:
-    scenes: list[_Scene] = [[]]
-    for frame, rating in zip(frames, ratings):
-        if frame.cut:
-            scenes.append([])
-        if not frame.lost and frame.same_as is None:
-            scenes[-1].append(_Rated(frame.index, frame.travelled, rating))
+def _rated(frames: Sequence[Sighting]) -> list[_Scene]:
+    """The frames that can be chosen, scene by scene."""
+    scenes = [
+        [
+            _Rated(frame.index, frame.travelled, rating)
+            for frame, rating in zip(scene, _relative_sharpness(scene))
+            if not frame.lost and frame.same_as is None
+        ]
+        for scene in _between_cuts(frames)
+    ]
     return [scene for scene in scenes if scene]
 
 
@@ -231,19 +242,20 @@ def _thinned(chosen: Sequence[dict[int, str]], most: int) -> list[dict[int, str]
 
 def _verdicts(
     frames: Sequence[Sighting],
-    ratings: Sequence[float],
+    scenes: Sequence[_Scene],
     chosen: dict[int, str],
     spacing: float,
     blurred: float,
 ) -> Iterator[Verdict]:
     ahead = [frame for frame in frames if frame.index in chosen][::-1]
     before: Sighting | None = None
-    for frame, rating in zip(frames, ratings):
+    rating = {rated.index: rated.sharpness for scene in scenes for rated in scene}
+    for frame in frames:
         shift = max(0.0, frame.travelled - (before or frames[0]).travelled)
         if ahead and frame is ahead[-1]:
             before = ahead.pop()
             yield Verdict(True, shift, chosen[frame.index])
-        elif (reason := _unfit(frame, rating, blurred)) is not None:
+        elif (reason := _unfit(frame, rating.get(frame.index, 0.0), blurred)) is not None:
             yield Verdict(False, shift, reason)
         elif before is not None and (shift < (1 - _AROUND) * spacing or not ahead):
             yield Verdict(False, shift, f"moved only {shift:.1f} % since frame {before.index}")

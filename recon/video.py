@@ -182,9 +182,14 @@ def _candidates(
         still = Verdict(False, 0.0, "the camera stands still")
         for frame, verdict in zip(frames, verdicts.get(video, [still] * len(frames))):
             yield Candidate(
-                str(video), frame.index, frame.time, round(frame.sharpness, 3), round(verdict.shift, 3),
-                verdict.chosen, verdict.reason,
-            )  # fmt: skip
+                video=str(video),
+                index=frame.index,
+                time=frame.time,
+                sharpness=round(frame.sharpness, 3),
+                shift=round(verdict.shift, 3),
+                chosen=verdict.chosen,
+                reason=verdict.reason,
+            )
 
 
 def _remarks(

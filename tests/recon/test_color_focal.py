@@ -28,7 +28,7 @@ def slope(camera: Camera) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def sequence(folder: Path, ratio: float, frames: int = 8) -> Capture:
-    """Frames whose stated camera is the depth camera's; the colour camera's focal length is `ratio` times it."""
+    """Frames that state the depth camera; the colour camera's focal length is `ratio` times its."""
     taken = []
     for i in range(frames):
         eye = torch.tensor([0.12 * i - 0.4, 0.1 * (i % 3), -0.05 * i])
@@ -55,9 +55,9 @@ def test_another_focal_length_is_found(tmp_path: Path, ratio: float, caplog) -> 
 def test_what_fits_or_is_settled_stays(tmp_path: Path, caplog) -> None:
     """A registered sequence, one whose depth camera is known, too few frames, and blank pictures."""
     for capture in (
-        sequence(tmp_path, 1.0),
-        Capture(tuple(replace(f, depth_camera=f.camera) for f in sequence(tmp_path, 0.88).frames)),
-        sequence(tmp_path, 0.88, frames=2),
+        sequence(tmp_path / "fits", 1.0),
+        Capture(tuple(replace(f, depth_camera=f.camera) for f in sequence(tmp_path / "b", 0.88).frames)),
+        sequence(tmp_path / "c", 0.88, frames=2),
     ):
         assert with_color_focal(capture) is capture
     blank = sequence(tmp_path, 0.88)
@@ -69,7 +69,7 @@ def test_what_fits_or_is_settled_stays(tmp_path: Path, caplog) -> None:
 
 
 def test_the_real_sensor_has_two_cameras(captures: Path) -> None:
-    """The intrinsics that come with these frames are its depth camera's; its colour camera's are near 525 px."""
+    """The focal length that comes with these frames is the depth camera's; the other's is near 525 px."""
     frame = with_color_focal(load_capture(captures / "rgbd_50")).frames[0]
     assert 510 < float(frame.camera.K[0, 0]) < 532
     assert frame.depth_camera is not None and float(frame.depth_camera.K[0, 0]) == 585

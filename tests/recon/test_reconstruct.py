@@ -43,6 +43,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def short_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few frames are as good a test as many."""
+    monkeypatch.setattr("recon.outcome._VIDEO_FRAMES", 4)
+
+
 def _run(
     scene: Path,
     out: Path,
