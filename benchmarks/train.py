@@ -17,15 +17,18 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import tyro
+
 from gaussworld.capture import Capture
 from gaussworld.config import load_config
 from gaussworld.flags import parse_flags, pick_kinds
 from gaussworld.io import load_capture
+from gaussworld.log import Notice, Progress
 from recon.evaluate import evaluate
 from recon.fit import TrainConfig, start
 from recon.frames import View, load_view
 from recon.memory import peak_memory
-from recon.trainer import take_step
+from recon.trainer import train
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "fox"
 MARKS = (22.0, 25.0, 26.0, 28.0, 29.0, 30.0, 31.0)
@@ -40,7 +43,7 @@ def main() -> None:
     )
     flags = [f"--{change.replace('_', '-')}" for change in options.set]
     config, flags = pick_kinds(config, flags)
-    config = parse_flags(TrainConfig, flags, default=config)
+    config = parse_flags(TrainConfig, flags, default=config, markers=(tyro.conf.FlagConversionOff,))
     views, judges = (
         [load_view(frame, options.resolution, capture.metres_per_unit) for frame in capture.of(split)]
         for split in ("train", options.split)
@@ -60,13 +63,14 @@ def _run(
     begun = time.perf_counter()
     points = slice(None) if options.points else slice(0, 0)
     fit = start(views, capture.points[points], capture.colors[points], config)
-    curve, seconds = [], time.perf_counter() - begun
-    print(f"seed {config.seed} start {seconds:.2f} s, {len(fit.parameters):,} Gaussians", flush=True)
-    while fit.step < config.steps:
-        begun = time.perf_counter()
-        for _ in range(min(options.every, config.steps - fit.step)):
-            take_step(fit)
-        seconds += time.perf_counter() - begun
+    curve, placing = [], time.perf_counter() - begun
+    print(f"seed {config.seed} start {placing:.2f} s, {len(fit.parameters):,} Gaussians", flush=True)
+    for event in train(capture, resume=fit):
+        if isinstance(event, Notice):
+            print(event.message)
+        if not isinstance(event, Progress) or (fit.step % options.every and fit.share < 1):
+            continue
+        seconds = placing + fit.seconds
         scores = evaluate(fit.gaussians, judges, config.background)
         curve.append((seconds, scores.psnr))
         if not options.quiet or fit.step >= config.steps:

@@ -38,7 +38,7 @@ class Viewpoint:
     """Where to look from: a camera of a capture, an eye and a target, or nothing, which frames the scene."""
 
     camera: Path | None = None
-    """A transforms.json, or the folder of a capture or COLMAP model, whose camera to take."""
+    """A transforms.json, or the folder of a run, a capture or a COLMAP model, whose camera to take."""
     index: int | None = None
     """Which of its cameras, counted from 0; default: the first."""
     eye: Vector | None = None
@@ -62,11 +62,14 @@ def info(path: Annotated[Path, tyro.conf.arg(metavar="PATH")], /, *, json: bool 
     """Say what a splat file or a capture holds.
 
     Args:
-        path: a file of Gaussians (.ply, .splat), a transforms.json, or the folder of a capture.
+        path: a file of Gaussians (.ply, .splat), a run folder, a transforms.json, or the folder of a capture.
         json: print JSON for programs.
     """
-    facts = _capture_facts(io.load_capture(path)) if _is_capture(path) else _gaussian_facts(path)
-    facts = {"path": str(path), **facts}
+    facts = {"path": str(path)}
+    if _is_capture(path):
+        facts |= _capture_facts(_cameras(path))
+    else:
+        facts |= _gaussian_facts(path)
     print(json_text.dumps(_finite(facts), indent=2, allow_nan=False) if json else _table(facts))
 
 
@@ -82,7 +85,7 @@ def convert(
     """Write Gaussians, or a capture's cameras, in another format; the suffixes decide which.
 
     Args:
-        source: a file of Gaussians (.ply, .splat), or a capture (transforms.json, COLMAP folder).
+        source: a file of Gaussians (.ply, .splat), a run folder, or a capture (transforms.json, COLMAP).
         target: the file to write; for a capture a .json, or a folder for a COLMAP model.
         sh_degree: drop the bands of spherical harmonics above this, or pad up to it.
         up: state in the file which of its axes points up; nothing is rotated.
@@ -124,7 +127,7 @@ def render(
     """Draw Gaussians as a picture, or as a video of a walk around them.
 
     Args:
-        scene: the file of Gaussians to draw.
+        scene: a file of Gaussians, or a run folder.
         out: the picture (.png, .jpg) or, with --turntable, the video (.mp4) to write.
         output: what to show; depth is white near and black far, normals are (n + 1) / 2.
         background: colour behind everything, range [0, 1].
@@ -171,7 +174,7 @@ def choose_camera(
     low, high = robust_bounds(gaussians)
     middle, reach = (low + high) / 2, float((high - low).norm()) / 2 or 1.0
     if view.camera is not None:
-        camera = _camera_of(io.load_capture(view.camera), view.index or 0, view.camera)
+        camera = _camera_of(_cameras(view.camera), view.index or 0, view.camera)
         return camera.rescaled(*_size(view, camera.width, camera.height)), middle
     width, height = _size(view, 640, 480)
     target = middle if view.target is None else torch.tensor(view.target)
@@ -284,6 +287,14 @@ def _size(view: Viewpoint, width: int, height: int) -> tuple[int, int]:
     return width, height
 
 
+def _cameras(path: Path) -> Capture:
+    """A capture; one whose pictures are all elsewhere still has its cameras."""
+    try:
+        return io.load_capture(path)
+    except CaptureError:
+        return io.load_capture(path, need_pictures=False)
+
+
 def _camera_of(capture: Capture, index: int, path: Path) -> Camera:
     if not 0 <= index < len(capture):
         raise CaptureError(f"{path}: expected --index between 0 and {len(capture) - 1}, got {index}")
@@ -304,7 +315,7 @@ def _refuse_overwriting(path: Path, force: bool) -> None:
 def _is_capture(path: Path) -> bool:
     if not path.exists():
         raise FileFormatError(f"expected a file of Gaussians or a capture, got {path}, which does not exist")
-    return path.is_dir() or path.suffix.lower() == ".json"
+    return (path.is_dir() and not io.holds_scene(path)) or path.suffix.lower() == ".json"
 
 
 def _gaussian_facts(path: Path) -> dict[str, Any]:
@@ -327,7 +338,7 @@ def _gaussian_facts(path: Path) -> dict[str, Any]:
         "up": list(framing.up) if framing.up else None,
         "metres_per_unit": framing.metres_per_unit,
         "frame": framing.frame,
-        "file_size": path.stat().st_size,
+        "file_size": (path / io.SCENE if path.is_dir() else path).stat().st_size,
         "memory_size": sum(tensor.nbytes for tensor in tensors),
     }
 

@@ -16,6 +16,7 @@ from gaussworld.log import Done, Event, follow
 from .evaluate import Scores, evaluate
 from .fit import TrainConfig
 from .inputs import Source, sniff
+from .inputs.video import VideoConfig
 from .perceptual import lpips_metric
 from .place import PlaceConfig, save_placed
 from .place import place as place_capture
@@ -31,7 +32,6 @@ from .reconstruct import (
 from .run import Run, claim
 from .sfm import SfmConfig
 from .truth import camera_errors
-from .video import VideoConfig
 
 Inputs = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="INPUT")]
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]

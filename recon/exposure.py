@@ -4,7 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_RATE, _FINAL = 3e-3, 0.1
+_RATE, _FINAL = 1e-3, 0.1
+#: How hard transforms are pulled towards none: a bias that all of a picture shows is stronger, noise is not.
+_PULL = 0.5
 
 
 class Exposure:
@@ -25,6 +27,10 @@ class Exposure:
     def step(self, progress: float) -> None:
         """One Adam step at `progress` in [0, 1] of the run; then the mean change is taken out."""
         self._adam.param_groups[0]["lr"] = _RATE * _FINAL**progress
+        if self.affine.grad is not None:
+            # Only the picture just seen: the others have nothing to hold against the pull.
+            seen = (self.affine.grad != 0).flatten(1).any(1)[:, None, None]
+            self.affine.grad += 2 * _PULL * self.affine.detach() * seen
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
         with torch.no_grad():

@@ -20,11 +20,11 @@ from .evaluate import Scores, evaluate
 from .fit import Fit
 from .frames import View
 from .memory import peak_memory
-from .orbit import turning_path, video_size
 from .perceptual import lpips_metric
 from .place import Placed
 from .report import CurvePoint, Panel, Report, machine_facts, worst_panels, write_report
 from .run import Run
+from .tour import turning_path, video_size
 from .train_run import read_metrics
 
 _VIDEO_FRAMES, _VIDEO_FPS = 180, 30.0

@@ -19,8 +19,9 @@ from gaussworld.log import Done, Event, Notice, Progress, part
 from .fit import TrainConfig
 from .frames import View
 from .inputs import InputKind, Source, check_capture, read_posed, sniff
+from .inputs.photos import usable_photos
+from .inputs.video import VideoConfig, choose_frames
 from .outcome import write_outcome
-from .photos import usable_photos
 from .place import PlaceConfig, Placed, place, save_placed
 from .read import check_budget, read_views
 from .report import read_report
@@ -28,7 +29,6 @@ from .run import Run, claim
 from .sfm import SfmConfig, structure_from_motion
 from .train_run import trained
 from .truth import camera_errors
-from .video import VideoConfig, choose_frames
 
 logger = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "cuda"]

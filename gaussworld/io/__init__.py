@@ -11,6 +11,8 @@ from .framing import Framing
 
 __all__ = ["FORMATS", "Framing", "load", "load_capture", "load_framing", "save", "save_cameras"]
 
+#: What a run folder calls its Gaussians.
+SCENE = "scene.ply"
 #: Suffix of a file of Gaussians -> module of this package that reads and writes it, as `GaussianFormat` says.
 FORMATS = {
     ".ply": "ply",
@@ -30,7 +32,7 @@ class GaussianFormat(Protocol):
 
 
 def load(path: Path | str) -> Gaussians:
-    """Read Gaussians in the file's own frame and unit; `load_framing` tells which those are.
+    """Read Gaussians, from a file or a run folder, in their own frame and unit; see `load_framing`.
 
     Raises:
         FileFormatError: no such file, an unknown suffix, or a file that is malformed or of another kind.
@@ -140,8 +142,13 @@ def save_cameras(capture: Capture, path: Path | str) -> None:
         colmap.write(capture, path)
 
 
+def holds_scene(path: Path) -> bool:
+    """Whether a folder is that of a run: the Gaussians lie in it as scene.ply."""
+    return (path / SCENE).is_file()
+
+
 def _existing(path: Path | str) -> Path:
-    path = Path(path)
+    path = Path(path) / SCENE if holds_scene(Path(path)) else Path(path)
     if not path.is_file():
         got = (
             "a folder" if path.is_dir() else "something that is no file" if path.exists() else "no such file"

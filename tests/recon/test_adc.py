@@ -37,9 +37,7 @@ def _rendering(pulls: list[float]) -> Rendering:
 def _adapted(
     parameters: Parameters, pulls: list[float], cap: int = 100, settings: Adc = EVERY_STEP
 ) -> Gaussians:
-    control = DensityControl(
-        settings, cap=cap, extent=1.0, generator=torch.Generator().manual_seed(0)
-    )
+    control = DensityControl(settings, cap=cap, extent=1.0, generator=torch.Generator().manual_seed(0))
     control.observe(_rendering(pulls))
     control.adapt(parameters, 1, 0.1)
     return parameters.gaussians().detach()

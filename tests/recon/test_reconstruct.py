@@ -1,4 +1,4 @@
-"""Whole runs on a tiny tabletop with cameras: what lies in the folder, going on, stopping, and bad folders."""
+"""Whole runs on a tiny tabletop with cameras: what lies in the folder, stopping, going on, bad folders."""
 
 import json
 from dataclasses import replace
@@ -96,7 +96,7 @@ def test_a_finished_run_is_not_done_again(scene, tmp_path):
 
 @pytest.mark.parametrize("after", [1, 15])
 def test_a_stopped_run_goes_on_to_the_same_end(scene, tmp_path, after):
-    """Closed in the middle: the folder opens; taken up again it ends bit for bit where an unbroken run does."""
+    """Closed in the middle, the folder opens; taken up again it ends bit for bit as an unbroken run."""
     unbroken, _ = _run(scene, tmp_path / "whole")
     events = reconstruction([scene], tmp_path / "out", CONFIG)
     count = 0
@@ -117,7 +117,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(scene, tmp_path, after):
 
 
 def test_another_folder_is_not_touched(scene, tmp_path):
-    """A folder of other files, a file, another input's run, other settings: a sentence, and nothing changes."""
+    """Other files, a file, another input's run, other settings: one sentence, and nothing changes."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep me")
     with pytest.raises(ConfigError, match=r"mine, which holds other files; name another folder"):
@@ -165,7 +165,7 @@ def test_a_damaged_card_is_refused(scene, tmp_path):
 
 
 def test_a_full_disk_loses_nothing(scene, tmp_path, monkeypatch):
-    """The disk fills up while Gaussians are saved: one sentence, and the earlier checkpoint is still there."""
+    """The disk fills up while Gaussians are saved: one sentence, and the earlier checkpoint stays."""
     events = reconstruction([scene], tmp_path / "out", CONFIG)
     for event in events:
         if isinstance(event, Progress) and event.stage == "Training" and event.step == 10:

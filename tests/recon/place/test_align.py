@@ -14,8 +14,8 @@ from gaussworld.gaussians import Gaussians
 from gaussworld.io import load_capture
 from gaussworld.pose import pose_from, rotation_from_rotvec, transform_points
 from gaussworld.render import render
-from recon.align import Up, estimate_up, reframed, up_from, upright
-from recon.planes import find_planes
+from recon.place.align import Up, estimate_up, reframed, up_from, upright
+from recon.place.planes import find_planes
 from recon.synthetic import TabletopConfig, ring_cameras
 
 Z = torch.tensor([0.0, 0.0, 1.0])

@@ -15,8 +15,8 @@ from gaussworld.errors import CaptureError, FileFormatError
 from gaussworld.io.images import read_image, write_image
 from gaussworld.io.video import write_video
 from gaussworld.pose import OPENGL_FROM_OPENCV, invert_pose, look_at, pose_from, rotation_from_rotvec
-from recon import rig_files
-from recon.rig import read_rig
+from recon.inputs import rig_files
+from recon.inputs.rig import read_rig
 
 K = [[40.0, 0.0, 15.5], [0.0, 40.0, 11.5], [0.0, 0.0, 1.0]]
 FRAMES = 12

@@ -14,9 +14,9 @@ from gaussworld.errors import CaptureError, FileFormatError
 from gaussworld.io.images import read_image
 from gaussworld.io.video import read_grey, read_video, write_video
 from gaussworld.log import Done, Notice, Progress
-from recon.spacing import VideoConfig, spaced
-from recon.tracks import Sighting, sightings
-from recon.video import Candidate, ChosenFrames, choose_frames
+from recon.inputs.spacing import VideoConfig, spaced
+from recon.inputs.tracks import Sighting, sightings
+from recon.inputs.video import Candidate, ChosenFrames, choose_frames
 
 cv2 = pytest.importorskip("cv2")
 

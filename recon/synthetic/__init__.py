@@ -14,8 +14,8 @@ from gaussworld.capture import Capture, Frame
 from gaussworld.errors import MissingDependency
 from gaussworld.pose import transform_points
 
+from ..threads import one_torch_thread
 from .textures import Part, tabletop_parts
-from .threads import one_torch_thread
 
 #: Colour of the sky behind the scene; give it to the trainer so that truth and model agree.
 SKY = (0.80, 0.86, 0.92)

@@ -11,8 +11,8 @@ from gaussworld.camera import Camera, CameraModel
 from gaussworld.capture import Capture, Frame
 from gaussworld.io import load_capture
 from gaussworld.pose import pose_from, rotation_from_rotvec
-from recon.align import reframed
-from recon.orbit import turning_path, video_size
+from recon.place.align import reframed
+from recon.tour import turning_path, video_size
 
 Z = torch.tensor([0.0, 0.0, 1.0])
 PIVOT = (1.0, 2.0, 0.5)

@@ -15,6 +15,8 @@ from gaussworld.errors import GaussWorldError
 from gaussworld.io.images import read_frame
 from gaussworld.pose import OPENGL_FROM_OPENCV, invert_pose
 
+from ..threads import one_torch_thread
+
 Reading = Callable[[Float[Tensor, "4 4"]], Float[Tensor, "4 4"]]
 
 AS_READ = "as read"
@@ -131,21 +133,33 @@ def agreement(frames: Sequence[Frame], readings: Mapping[str, Reading]) -> Votes
     """
     votes = Votes(0, dict.fromkeys(readings, 0))
     seen: dict[int, _Features] = {}
-    for pair in _pairs(len(frames)):
-        for index in pair:
-            seen[index] = seen.get(index) or _features(frames[index])
-        a, b = (seen[index] for index in pair)
-        first, second = _matched(a, b)
-        poses = [frames[index].camera.world_from_camera.detach().cpu().double() for index in pair]
-        fitting = {
-            name: votes.fitting[name]
-            + _fitting(reading(poses[0]), first, reading(poses[1]), second, max(a.tolerance, b.tolerance))
-            for name, reading in readings.items()
-        }
-        votes = Votes(votes.matches + len(first), fitting)
-        if votes.winner(_ENOUGH):
-            break
+    with one_torch_thread():
+        for pair in _pairs(len(frames)):
+            for index in pair:
+                seen[index] = seen.get(index) or _features(frames[index])
+            votes = _with_pair(votes, frames, pair, seen, readings)
+            if votes.winner(_ENOUGH):
+                break
     return votes
+
+
+def _with_pair(
+    votes: Votes,
+    frames: Sequence[Frame],
+    pair: tuple[int, int],
+    seen: Mapping[int, "_Features"],
+    readings: Mapping[str, Reading],
+) -> Votes:
+    """The votes, and those of one more pair."""
+    a, b = (seen[index] for index in pair)
+    first, second = _matched(a, b)
+    poses = [frames[index].camera.world_from_camera.detach().cpu().double() for index in pair]
+    tolerance = max(a.tolerance, b.tolerance)
+    fitting = {
+        name: votes.fitting[name] + _fitting(reading(poses[0]), first, reading(poses[1]), second, tolerance)
+        for name, reading in readings.items()
+    }
+    return Votes(votes.matches + len(first), fitting)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from gaussworld.camera import Camera, CameraModel
 from gaussworld.capture import Capture, Frame
 from gaussworld.errors import CaptureError
 from gaussworld.io.images import write_depth
-from recon.align import reframed
-from recon.scale import (
+from recon.place.align import reframed
+from recon.place.scale import (
     Scale,
     chosen_scale,
     known_scale,
@@ -24,9 +24,9 @@ from recon.scale import (
     scale_from_points,
     scale_from_tags,
 )
+from recon.place.tags import find_tags
+from recon.place.triangulate import located, triangulate, visible
 from recon.synthetic import TabletopConfig, tabletop
-from recon.tags import find_tags
-from recon.triangulate import located, triangulate, visible
 
 _TAG = 0.16
 _SUPERSAMPLED = 4

@@ -11,7 +11,7 @@ from gaussworld.capture import Capture, Frame
 from gaussworld.io import load_capture
 from gaussworld.io.images import write_depth, write_image
 from gaussworld.pose import look_at
-from recon.color_focal import with_color_focal
+from recon.inputs.color_focal import with_color_focal
 
 LENS = torch.tensor([[120.0, 0, 80], [0, 120, 60], [0, 0, 1]])
 WALL = torch.tensor([-0.3, -0.2, 1.0])

@@ -9,7 +9,7 @@ from gaussworld.camera import Camera
 from gaussworld.errors import MissingDependency
 from gaussworld.pose import transform_points
 from recon.synthetic import SKY, TabletopConfig, cast_view, mesh_scene, ring_cameras, tabletop
-from recon.textures import TABLE_RADIUS, Part, plain, tabletop_parts
+from recon.synthetic.textures import TABLE_RADIUS, Part, plain, tabletop_parts
 
 SMALL = TabletopConfig(views=9, width=48, height=36, points=300)
 

@@ -6,8 +6,8 @@ from typing import Literal
 from gaussworld.capture import Capture
 from gaussworld.io import save_cameras
 
+from ..run import Run, write_json
 from .align import Up, estimate_up, up_from, upright
-from .run import Run, write_json
 from .scale import Scale, chosen_scale
 
 #: Fewer pictures than this are all needed for training: none is held out.

@@ -15,14 +15,16 @@ from gaussworld.capture import Capture, Frame
 from gaussworld.io.images import read_depth, read_frame
 from gaussworld.pose import transform_points
 
+from ..threads import one_torch_thread
+
 logger = logging.getLogger(__name__)
 
 #: How many frames are compared, each with the next, and how many rows of their pixels.
 _COMPARED, _ROWS = 6, 48
 #: Ratios of the colour camera's focal length to the stated one that are tried.
 _LOWEST, _HIGHEST, _TRIED = 0.75, 1.34, 16
-#: What is believed: a cost this much lower than the stated focal length's, this far from it; and up to which cost
-#: the stated one is not doubted.
+#: What is believed: a cost this much lower than the stated focal length's, this far from it; and the cost up
+#: to which the stated one is not doubted.
 _BETTER, _APART, _SMALL = 0.85, 0.04, 0.02
 
 
@@ -38,23 +40,30 @@ def with_color_focal(capture: Capture) -> Capture:
     """
     usable = [frame for frame in capture.frames if _is_open(frame)]
     rows = torch.linspace(0, len(usable) - 1, _COMPARED).round().int().unique().tolist() if usable else []
-    pairs = [_Pair.of(usable[a], usable[b]) for a, b in pairwise(rows)]
-    pairs = [pair for pair in pairs if len(pair.first) > 500]
-    if len(pairs) < 2:
-        return capture
-    ratios = (_LOWEST * (_HIGHEST / _LOWEST) ** (i / (_TRIED - 1)) for i in range(_TRIED))
-    best = min(ratios, key=lambda ratio: _cost(pairs, ratio))
-    best = min((best * (1 + 0.005 * step) for step in range(-4, 5)), key=lambda ratio: _cost(pairs, ratio))
-    stated, found = _cost(pairs, 1.0), _cost(pairs, best)
-    if stated < _SMALL or found > _BETTER * stated or abs(best - 1) < _APART:
+    with one_torch_thread():
+        pairs = [_Pair.of(usable[a], usable[b]) for a, b in pairwise(rows)]
+        ratio = _best_ratio([pair for pair in pairs if len(pair.first) > 500])
+    if ratio is None:
         return capture
     focal = float(usable[0].camera.K[0, 0])
     logger.warning(
         "colours of different frames agree at a focal length of %.0f px, not at the stated %.0f px, which is"
         " taken for the depth camera's; color-intrinsics.txt and depth-intrinsics.txt would settle it",
-        best * focal, focal,
+        ratio * focal, focal,
     )  # fmt: skip
-    return replace(capture, frames=tuple(_split(f, best) if _is_open(f) else f for f in capture.frames))
+    return replace(capture, frames=tuple(_split(f, ratio) if _is_open(f) else f for f in capture.frames))
+
+
+def _best_ratio(pairs: Sequence["_Pair"]) -> float | None:
+    """The colour camera's focal length over the stated one; None where that one serves, or nothing tells."""
+    if len(pairs) < 2:
+        return None
+    ratios = (_LOWEST * (_HIGHEST / _LOWEST) ** (i / (_TRIED - 1)) for i in range(_TRIED))
+    best = min(ratios, key=lambda ratio: _cost(pairs, ratio))
+    best = min((best * (1 + 0.005 * step) for step in range(-4, 5)), key=lambda ratio: _cost(pairs, ratio))
+    stated, found = _cost(pairs, 1.0), _cost(pairs, best)
+    doubtful = stated > _SMALL and found < _BETTER * stated and abs(best - 1) > _APART
+    return best if doubtful else None
 
 
 def _is_open(frame: Frame) -> bool:

@@ -9,7 +9,7 @@ from PIL import Image
 from gaussworld.errors import CaptureError
 from gaussworld.io.images import read_image
 from gaussworld.log import Done, Notice, Progress
-from recon.photos import Photos, usable_photos
+from recon.inputs.photos import Photos, usable_photos
 
 _ORIENTATION, _EXIF, _FOCAL_35MM, _FOCAL = 0x0112, 0x8769, 0xA405, 0x920A
 
