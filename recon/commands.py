@@ -133,10 +133,10 @@ def sfm(
         video: how frames of a video are chosen.
         config: how cameras are found.
     """
-    source = sniff(list(inputs) if len(inputs) > 1 else inputs[0])
+    source = sniff(inputs)
     if source.kind.has_cameras:
         raise CaptureError(
-            f"{inputs[0]}: expected photographs or video, got a {source.kind.value}, which has cameras; use"
+            f"{source.path}: expected photographs or video, got a {source.kind.value}, which has cameras; use"
             " gaussworld splat"
         )
     run = claim(out, [str(path.resolve()) for path in inputs], config, resume)

@@ -10,6 +10,7 @@ from torch import Tensor
 from gaussworld.camera import Camera
 from gaussworld.gaussians import Gaussians
 
+from .adam import named, under
 from .exposure import Exposure
 from .frames import BLACK, Color, View
 from .initialize import scene_extent, starting_gaussians
@@ -133,7 +134,7 @@ class Fit:
             "generator": self.generator.get_state(),
         }
         for name, part in self._parts():
-            state |= {f"{name}/{key}": value for key, value in part.state().items()}
+            state |= named(name, part.state())
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -144,15 +145,9 @@ class Fit:
         self.generator.set_state(state["generator"].cpu())
         self.poses = self.refinement() if refining else None
         device = self.parameters.leaf("means").device
+        on_device = {key: value.to(device) for key, value in state.items() if "/" in key}
         for name, part in self._parts():
-            prefix = f"{name}/"
-            part.restore(
-                {
-                    key.removeprefix(prefix): value.to(device)
-                    for key, value in state.items()
-                    if key.startswith(prefix)
-                }
-            )
+            part.restore(under(name, on_device))
 
     def _parts(self) -> list[tuple[str, Parameters | Strategy | Exposure | PoseRefinement]]:
         parts = [("parameters", self.parameters), ("strategy", self.strategy)]

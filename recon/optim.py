@@ -1,6 +1,5 @@
 """Parameters under optimisation: leaf tensors with Adam, whose rows and moments move together."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +8,8 @@ from torch import Tensor
 
 from gaussworld.gaussians import Gaussians
 from gaussworld.sh import coefficient_count, degree_of
+
+from .adam import Learnt, named, under
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,6 @@ class LearningRates:
     """What is left of all other rates at the end, falling exponentially."""
 
 
-#: What becomes of a moment, given its leaf's name.
-_Moved = Callable[[str, Tensor], Tensor]
-
-
 class Parameters:
     """Gaussians being fitted. `sh` lives as two leaves, `sh0` and `sh_rest`, because their rates differ."""
 
@@ -42,7 +39,7 @@ class Parameters:
             name: getattr(gaussians, name) for name in ("means", "quats", "log_scales", "opacity_logits")
         }
         values |= {"sh0": gaussians.sh[:, :1], "sh_rest": gaussians.sh[:, 1:]}
-        self._adam = self._fresh_adam({name: value.detach().clone() for name, value in values.items()})
+        self._learnt = {name: Learnt(value.detach().clone()) for name, value in values.items()}
 
     def __len__(self) -> int:
         return len(self.leaf("means"))
@@ -53,12 +50,11 @@ class Parameters:
 
     def leaf(self, name: str) -> Tensor:
         """The leaf tensor `means`, `quats`, `log_scales`, `opacity_logits`, `sh0` or `sh_rest`."""
-        return self._group(name)["params"][0]
+        return self._learnt[name].value
 
-    def moments(self, name: str) -> tuple[Tensor, Tensor] | None:
-        """Adam's first and second moments of a leaf; None before its first step."""
-        state = self._adam.state.get(self.leaf(name))
-        return (state["exp_avg"], state["exp_avg_sq"]) if state else None
+    def moments(self, name: str) -> tuple[Tensor, Tensor]:
+        """Adam's first and second moments of a leaf."""
+        return self._learnt[name].first, self._learnt[name].second
 
     def gaussians(self) -> Gaussians:
         """The Gaussians of the leaves, connected to them for gradients."""
@@ -71,35 +67,14 @@ class Parameters:
 
     def rate(self, name: str, progress: float) -> float:
         """The step size of a leaf at `progress` in [0, 1] of the run."""
-        rate, final = self._rate(name)
-        return rate * final**progress
+        if name == "means":
+            return self.rates.means * self.extent * self.rates.means_final**progress
+        return getattr(self.rates, name) * self.rates.others_final**progress
 
     def step(self, progress: float) -> None:
         """One Adam step on the leaves' gradients, at the rates of `progress` in [0, 1]; drops them."""
-        for group in self._adam.param_groups:
-            group["lr"] = self.rate(group["name"], progress)
-        self._adam.step()
-        self._adam.zero_grad(set_to_none=True)
-
-    def state(self) -> dict[str, Tensor]:
-        """Copies of all rows, ids, flags and moments, for a checkpoint."""
-        state = {name: value.clone() for name, value in self._leaves().items()}
-        state |= {"object_ids": self._object_ids.clone(), "flags": self._flags.clone()}
-        for name in self._leaves():
-            for key, value in self._adam.state.get(self.leaf(name), {}).items():
-                state[f"{name}.{key}"] = value.clone()
-        return state
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Take up what `state` gave; nothing is shared with it."""
-        adam = self._fresh_adam({name: state[name].clone() for name in self._leaves()})
-        for group in adam.param_groups:
-            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{group['name']}.{key}" in state]
-            if keys:
-                moments = {key: state[f"{group['name']}.{key}"].clone() for key in keys}
-                adam.state[group["params"][0]] = moments
-        self._adam = adam
-        self._object_ids, self._flags = state["object_ids"].clone(), state["flags"].clone()
+        for name, learnt in self._learnt.items():
+            learnt.step(self.rate(name, progress))
 
     @torch.no_grad()
     def rearrange(
@@ -111,15 +86,17 @@ class Parameters:
         and moments of `fresh` rows start at zero. Everything is built before anything is replaced, so that an
         interrupt leaves either the old rows or the new ones.
         """
-        leaves = {name: value[parents] for name, value in self._leaves().items() if name not in changed}
         kept = (~fresh).to(torch.float32)
 
-        def moved(_: str, moment: Tensor) -> Tensor:
+        def moved(moment: Tensor) -> Tensor:
             return moment[parents] * kept.reshape(-1, *[1] * (moment.ndim - 1))
 
-        adam = self._fresh_adam(leaves | changed, moved)
+        learnt = {}
+        for name, old in self._learnt.items():
+            value = changed[name] if name in changed else old.value.detach()[parents]
+            learnt[name] = old.replaced(value, moved(old.first), moved(old.second))
         object_ids, flags = self._object_ids[parents], self._flags[parents]
-        self._adam, self._object_ids, self._flags = adam, object_ids, flags
+        self._learnt, self._object_ids, self._flags = learnt, object_ids, flags
 
     @torch.no_grad()
     def raise_sh_degree(self, degree: int) -> None:
@@ -131,32 +108,18 @@ class Parameters:
         def grown(value: Tensor) -> Tensor:
             return torch.cat([value, value.new_zeros(len(value), missing, 3)], dim=1)
 
-        leaves = self._leaves()
-        leaves["sh_rest"] = grown(leaves["sh_rest"])
-        self._adam = self._fresh_adam(leaves, lambda name, m: grown(m) if name == "sh_rest" else m)
+        old = self._learnt["sh_rest"]
+        rest = old.replaced(grown(old.value.detach()), grown(old.first), grown(old.second))
+        self._learnt = {**self._learnt, "sh_rest": rest}
 
-    def _leaves(self) -> dict[str, Tensor]:
-        return {group["name"]: group["params"][0].detach() for group in self._adam.param_groups}
+    def state(self) -> dict[str, Tensor]:
+        """Copies of all rows, ids, flags and moments, for a checkpoint."""
+        state = {"object_ids": self._object_ids.clone(), "flags": self._flags.clone()}
+        for name, learnt in self._learnt.items():
+            state |= named(name, learnt.state())
+        return state
 
-    def _rate(self, name: str) -> tuple[float, float]:
-        if name == "means":
-            return self.rates.means * self.extent, self.rates.means_final
-        return getattr(self.rates, name), self.rates.others_final
-
-    def _group(self, name: str) -> dict:
-        return next(group for group in self._adam.param_groups if group["name"] == name)
-
-    def _fresh_adam(self, leaves: dict[str, Tensor], moved: _Moved | None = None) -> torch.optim.Adam:
-        """Adam over new leaves; `moved` turns the old optimiser's moments into theirs."""
-        groups = [
-            {"name": name, "params": [value.contiguous().requires_grad_()], "lr": self._rate(name)[0]}
-            for name, value in leaves.items()
-        ]
-        adam = torch.optim.Adam(groups, eps=1e-15, fused=True)
-        if moved is None:
-            return adam
-        for group in adam.param_groups:
-            if old := self._adam.state.get(self.leaf(group["name"])):
-                moments = {key: moved(group["name"], old[key]) for key in ("exp_avg", "exp_avg_sq")}
-                adam.state[group["params"][0]] = {"step": old["step"].clone(), **moments}
-        return adam
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state` gave; nothing is shared with it."""
+        self._learnt = {name: Learnt.restored(under(name, state)) for name in self._learnt}
+        self._object_ids, self._flags = state["object_ids"].clone(), state["flags"].clone()

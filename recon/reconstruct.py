@@ -127,7 +127,7 @@ def reconstruction(
     """
     config, options = config or TrainConfig(), options or ReconConfig()
     device = training_device(options.device)
-    source = sniff(list(inputs) if len(inputs) > 1 else inputs[0])
+    source = sniff(inputs)
     run = claim(out, [str(path.resolve()) for path in inputs], config, resume)
     if run.read().get("finished"):
         yield Notice(f"{out} holds this run, finished; --no-resume trains it anew.")

@@ -3,13 +3,12 @@
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from gaussworld.camera import Camera
 from gaussworld.pose import pose_from, rotation_from_rotvec
 
-from .exposure import moments, restore_moments
+from .adam import Learnt
 
 _RATE, _FINAL = 5e-4, 0.05
 
@@ -22,35 +21,25 @@ class PoseRefinement:
 
     def __init__(self, count: int, extent: float, device: torch.device) -> None:
         self.extent = extent
-        self.deltas = torch.zeros(count, 6, device=device, requires_grad=True)
-        """Rotation vectors [rad], then shifts in units of the scene's extent."""
-        self._adam = torch.optim.Adam([self.deltas], lr=_RATE)
+        self._deltas = Learnt(torch.zeros(count, 6, device=device))
+        # Rotation vectors [rad], then shifts in units of the scene's extent.
 
     def camera(self, index: int, camera: Camera) -> Camera:
         """The camera of picture `index`, corrected; differentiable in the corrections."""
-        delta, pose = self.deltas[index], camera.world_from_camera
+        delta, pose = self._deltas.value[index], camera.world_from_camera
         rotation = rotation_from_rotvec(delta[:3]) @ pose[:3, :3]
         return replace(camera, world_from_camera=pose_from(rotation, pose[:3, 3] + delta[3:] * self.extent))
 
     def step(self, progress: float) -> None:
         """One Adam step at `progress` in [0, 1] of the run; then the mean correction is taken out."""
-        self._adam.param_groups[0]["lr"] = _RATE * _FINAL**progress
-        self._adam.step()
-        self._adam.zero_grad(set_to_none=True)
+        self._deltas.step(_RATE * _FINAL**progress)
         with torch.no_grad():
-            self.deltas -= self.deltas.mean(0, keepdim=True)
-
-    def size(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Root mean squares of the rotations [rad] and of the shifts [unit of the poses]."""
-        squares = self.deltas.detach().square()
-        return squares[:, :3].sum(1).mean().sqrt(), squares[:, 3:].sum(1).mean().sqrt() * self.extent
+            self._deltas.value -= self._deltas.value.mean(0, keepdim=True)
 
     def state(self) -> dict[str, Tensor]:
         """For a checkpoint."""
-        return {"deltas": self.deltas.detach().clone(), **moments(self._adam, self.deltas)}
+        return self._deltas.state()
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take up what `state` gave."""
-        with torch.no_grad():
-            self.deltas.copy_(state["deltas"])
-        restore_moments(self._adam, self.deltas, state)
+        self._deltas = Learnt.restored(state)
