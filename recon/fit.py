@@ -44,7 +44,7 @@ class TrainConfig:
     """Share of the run at which full resolution begins."""
     lambda_dssim: float = 0.2
     """Weight of 1 - SSIM; the rest is L1."""
-    lambda_depth: float = 0.1
+    lambda_depth: float = 0.3
     """Weight of the relative error of depth, where a sensor measured it."""
     lambda_opacity: float = 0.0
     """Weight of the mean opacity; 0.01 with mcmc."""

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..camera import Camera
 from ..capture import Capture, Frame, Split
 from ..errors import CaptureError, FileFormatError
 from ..pose import OPENGL_FROM_OPENCV
@@ -110,6 +111,7 @@ class _Scene:
             image,
             mask=self._found(entry.get("mask_path"), "masks", missing),
             depth=self._found(self._depth_path(entry), "depth maps", missing),
+            depth_camera=_depth_camera(entry),
             time=number(entry, "time") if "time" in entry else None,
             split=splits.get(entry["file_path"], self.split),
         )
@@ -240,6 +242,17 @@ def _world_from_camera(entry: dict[str, Any]) -> Float[Tensor, "4 4"]:
     return (torch.from_numpy(world_from_opengl) @ OPENGL_FROM_OPENCV.double()).float()
 
 
+def _depth_camera(entry: dict[str, Any]) -> Camera | None:
+    """The camera of the depth map, written where it is not the picture's: a key of our own."""
+    values = entry.get("depth_camera")
+    if values is None:
+        return None
+    if not isinstance(values, dict) or "w" not in values or "h" not in values:
+        raise ValueError(f"expected an object with w, h and a lens for 'depth_camera', got {values!r:.60}")
+    pose = _world_from_camera({"file_path": entry["file_path"], **values})
+    return camera_from(values, pose, lambda: (0, 0))
+
+
 def write(capture: Capture, path: Path) -> None:
     """Write a capture as transforms.json (nerfstudio's keys), its points as a PLY beside it.
 
@@ -275,6 +288,9 @@ def _entry(frame: Frame, folder: Path, lens: dict[str, Any]) -> dict[str, Any]:
         entry["mask_path"] = _relative(frame.mask, folder)
     if frame.depth is not None:
         entry["depth_file_path"] = _relative(frame.depth, folder)
+    if frame.depth_camera is not None:
+        pose = frame.depth_camera.world_from_camera.detach().cpu() @ OPENGL_FROM_OPENCV
+        entry["depth_camera"] = {**keys_from(frame.depth_camera), "transform_matrix": pose.tolist()}
     if frame.time is not None:
         entry["time"] = frame.time
     return entry | {"transform_matrix": world_from_opengl.tolist()}

@@ -87,13 +87,19 @@ def _weighed(mapper: Mapper, database: Path, rung: Rung, models: list[Any], seco
         mapper=mapper,
         registered=model.num_reg_images(),
         dropped=len(outliers),
-        models=len(models),
+        models=_pieces(models),
         points=model.num_points3D(),
         agreement=round(agreement, 3),
         reprojection_error=round(float(model.compute_mean_reprojection_error()), 3),
         seconds=round(seconds, 1),
     )
     return Candidate(weighed, model, database, rung, outliers)
+
+
+def _pieces(models: list[Any]) -> int:
+    """How many models there are, not counting those whose pictures are mostly in the largest as well."""
+    placed = [{image.name for image in model.images.values() if image.has_pose} for model in models]
+    return 1 + sum(len(names - placed[0]) > len(names) / 2 for names in placed[1:])
 
 
 def drop_outliers(database: Path, model: Any, rung: Rung) -> tuple[dict[str, str], float]:

@@ -20,7 +20,7 @@ _MODELS = {
     "pinhole": "SIMPLE_PINHOLE",
     "radial": "SIMPLE_RADIAL",
     "opencv": "SIMPLE_RADIAL",
-    "fisheye": "OPENCV_FISHEYE",
+    "fisheye": "SIMPLE_RADIAL_FISHEYE",
 }
 
 
@@ -49,11 +49,21 @@ def ready_database(path: Path, pictures: Pictures, config: SfmConfig, signature:
     for group in pictures.lenses(config.one_camera):
         names = [picture.name for picture in group]
         pycolmap.import_images(path, pictures.root, pycolmap.CameraMode.SINGLE, names, options)
+    if config.lens == "fisheye":
+        _believe_focal_lengths(path)
     # Last: a database without it counts as unfinished.
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE names AS SELECT image_id, name FROM images")
         connection.execute("CREATE TABLE gaussworld (signature TEXT)")
         connection.execute("INSERT INTO gaussworld VALUES (?)", (text,))
+
+
+def _believe_focal_lengths(path: Path) -> None:
+    """A guess is enough, but without one COLMAP verifies no match of two fisheye pictures."""
+    with colmap().Database.open(path) as opened:
+        for camera in opened.read_all_cameras():
+            camera.has_prior_focal_length = True
+            opened.update_camera(camera)
 
 
 @contextmanager

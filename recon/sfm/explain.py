@@ -105,17 +105,17 @@ def _group_in_words(names: Sequence[str], group: Sequence[str]) -> str:
 
 def _cause(count: int, facts: Facts) -> tuple[str, str]:
     median = int(np.median(list(facts.features.values()))) if facts.features else 0
-    if median < _FEW_FEATURES:
-        return (
-            f"they show little to hold on to (the median picture has {median} features: blur, darkness or"
-            " bare surfaces)",
-            "take sharp, well lit pictures with textured things in view",
-        )
     if len(facts.group) >= _MOST * count and facts.flat >= _MOST:
         return (
             f"there is no parallax ({facts.flat:.0%} of the connected pairs fit a camera that only turns, or"
             " a flat scene)",
             "walk sideways between pictures instead of turning on the spot",
+        )
+    if median < _FEW_FEATURES:
+        return (
+            f"they show little to hold on to (the median picture has {median} features: blur, darkness or"
+            " bare surfaces)",
+            "take sharp, well lit pictures with textured things in view",
         )
     if facts.alike >= _SHARE_ALIKE:
         return (

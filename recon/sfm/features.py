@@ -15,6 +15,8 @@ Steps = Generator[tuple[float, str], None, None]
 
 #: Pairs whose features are in memory together.
 _BLOCK = 400
+#: [px] Pictures up to this side have too few features of whole pixels and more.
+_SMALL_PICTURE = 500
 
 
 def find_features(database: Path, pictures: Pictures, features: Features) -> Steps:
@@ -30,8 +32,9 @@ def find_features(database: Path, pictures: Pictures, features: Features) -> Ste
     options.sift.max_num_features = features.count
     options.sift.peak_threshold = features.peak
     options.sift.edge_threshold = features.edge
-    small = max(max(p.width, p.height) for p in pictures.all) <= features.side
-    options.sift.first_octave = -1 if features.enlarge and small else 0
+    largest = max(max(picture.width, picture.height) for picture in pictures.all)
+    enlarge = largest <= (features.side if features.enlarge else _SMALL_PICTURE)
+    options.sift.first_octave = -1 if enlarge else 0
     names = pictures.names
 
     def work(token: object) -> None:

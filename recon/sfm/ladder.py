@@ -28,6 +28,8 @@ _SMALL = 40
 _MOST = 0.9
 #: The largest model must hold at least this share of the pictures to be of use.
 _USEFUL = 0.25
+#: Pictures of a model whose lenses are good enough to start from.
+_LENSES_FROM = 6
 #: Where an attempt's stages end, as shares of its time.
 _FEATURES, _MATCHED, _MAPPED = 0.25, 0.65, 0.85
 #: So many pictures are named in a sentence.
@@ -49,6 +51,12 @@ class _Climb:
     @property
     def best(self) -> Candidate:
         return max(self.candidates, key=lambda each: each.worth)
+
+    @property
+    def lenses(self) -> Any:
+        """A model that is large enough for its focal lengths to be about right, if there is one."""
+        known = self.candidates and self.best.attempt.registered >= _LENSES_FROM
+        return self.best.model if known else None
 
     def progress(self, share: float, message: str, begun: int | None = None) -> Progress:
         """The bar counts hundredths of an attempt; `begun` attempts lie behind."""
@@ -132,8 +140,7 @@ def _try(climb: _Climb, rung: Rung, number: int) -> Told:
         yield climb.progress(_FEATURES + (_MATCHED - _FEATURES) * share, message)
     before = time.monotonic() - began
     for mapper in _mappers(config, database):
-        lenses = max(climb.candidates, key=lambda each: each.worth).model if climb.candidates else None
-        run = attempt(mapper, database, pictures.root, rung, config.seed, lenses)
+        run = attempt(mapper, database, pictures.root, rung, config.seed, climb.lenses)
         candidate = yield from _mapping(climb, run, f"mapping, {mapper}")
         timed = replace(candidate.attempt, seconds=round(candidate.attempt.seconds + before, 1))
         climb.candidates.append(replace(candidate, attempt=timed))

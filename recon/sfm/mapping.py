@@ -108,9 +108,9 @@ def with_known_lens(
         pass
     shutil.copyfile(database, copy)
     with pycolmap.Database.open(copy) as opened:
-        for key, camera in model.cameras.items():
-            camera = pycolmap.Camera(camera)
-            camera.camera_id, camera.has_prior_focal_length = key, True
+        for key, lens in model.cameras.items():
+            camera = opened.read_camera(key)
+            camera.params, camera.has_prior_focal_length = lens.params, True
             opened.update_camera(camera)
         opened.clear_two_view_geometries()
 

@@ -79,9 +79,9 @@ def _samples(database: Path, names: list[str], generator: torch.Generator) -> li
             if name not in ids or not opened.exists_descriptors(ids[name]):
                 samples.append(torch.zeros(0, 128))
                 continue
-            all_of_it = torch.from_numpy(opened.read_descriptors(ids[name]).data).float().reshape(-1, 128)
-            rows = torch.randperm(len(all_of_it), generator=generator)[:_SAMPLES]
-            samples.append(torch.nn.functional.normalize(all_of_it[rows], dim=1))
+            found = torch.tensor(opened.read_descriptors(ids[name]).data).reshape(-1, 128)
+            rows = torch.randperm(len(found), generator=generator)[:_SAMPLES]
+            samples.append(torch.nn.functional.normalize(found[rows].float(), dim=1))
     return samples
 
 

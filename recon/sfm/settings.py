@@ -25,7 +25,8 @@ class SfmConfig:
     one_camera: Literal["auto", "yes", "no"] = "auto"
     """Whether pictures share a lens; auto: those of equal size and EXIF do."""
     lens: Literal["auto", "pinhole", "radial", "opencv", "fisheye"] = "auto"
-    """auto: one radial term; the whole OpenCV model and principal point where they explain clearly more."""
+    """auto: one radial term; the whole OpenCV model and principal point where they explain clearly more. A
+    fisheye has to be said."""
     seed: int = 0
     """The same seed, pictures and settings give the same features, matches and incremental model."""
 

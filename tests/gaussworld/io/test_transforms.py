@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from gaussworld.camera import Camera, CameraModel
 from gaussworld.capture import Capture, Frame
 from gaussworld.errors import CaptureError, FileFormatError
-from gaussworld.io import load_capture, save_cameras
-from gaussworld.io.images import read_frame, write_image
+from gaussworld.io import load_capture, save_cameras, transforms
+from gaussworld.io.images import read_frame, write_depth, write_image
 from gaussworld.pose import look_at
 
 IDENTITY = torch.eye(4).tolist()
@@ -352,3 +352,29 @@ def test_transparent_pictures_keep_their_alpha(tmp_path: Path) -> None:
     write_image(tmp_path / "images" / "0.png", picture)
     image, _ = read_frame(load_capture(file).frames[0])
     assert torch.allclose(image, picture, atol=0.5 / 255)
+
+
+def test_a_depth_camera_of_its_own_comes_back(tmp_path: Path) -> None:
+    """Depth seen by another camera than the picture's: its lens and place survive the file."""
+    pose = torch.eye(4)
+    write_image(tmp_path / "a.png", torch.rand(12, 16, 3))
+    write_depth(tmp_path / "d.png", torch.ones(24, 32))
+    beside = pose.clone()
+    beside[0, 3] = 0.025
+    depth_camera = Camera.pinhole(beside, 32, 24, 60.0)
+    frame = Frame(
+        Camera.pinhole(pose, 16, 12, 50.0),
+        tmp_path / "a.png",
+        depth=tmp_path / "d.png",
+        depth_camera=depth_camera,
+    )
+    transforms.write(Capture((frame,)), tmp_path / "transforms.json")
+    read = transforms.read(tmp_path / "transforms.json").frames[0].depth_camera
+    assert read is not None
+    assert (read.width, read.height) == (32, 24)
+    assert torch.allclose(read.K, depth_camera.K)
+    assert torch.allclose(read.world_from_camera, beside)
+    text = (tmp_path / "transforms.json").read_text().replace('"w": 32,', "", 1)
+    (tmp_path / "transforms.json").write_text(text)
+    with pytest.raises(FileFormatError, match="'depth_camera'"):
+        transforms.read(tmp_path / "transforms.json")
