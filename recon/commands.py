@@ -176,7 +176,7 @@ def score(
         )
     if capture is None and run is None:
         raise ConfigError(f"expected SCENE CAPTURE, got only {scene}; name the pictures to compare with")
-    trained = TrainConfig() if run is None else load_config(TrainConfig, run.config)
+    trained = TrainConfig(resolution=0) if run is None else load_config(TrainConfig, run.config)
     pictured = load_capture(capture or run.cameras)  # pyright: ignore[reportOptionalMemberAccess]
     pictured = pictured.with_holdout(holdout) if holdout else pictured
     splits = (split,) if split != "all" else ("train", "validation", "test")

@@ -33,9 +33,11 @@ from .trainer import train
 DEMO = TrainConfig(
     steps=1500,
     max_gaussians=25_000,
+    start_gaussians=25_000,
     sh_degree=1,
+    coarse=2,
     coarse_until=0.3,
-    strategy=Adc(clone_below=0.005),
+    strategy=Adc(every=100, clone_below=0.005),
 )
 
 _MADE_BY = "gaussworld demo"

@@ -23,24 +23,24 @@ from .strategy import Adc, Mcmc, Strategy, strategy_for
 class TrainConfig:
     """How to fit; inputs and outputs are arguments of the command."""
 
-    steps: int = 3000
+    steps: int = 1500
     """Pictures looked at, one a step."""
     minutes: float = 0.0
     """[min] The schedule is squeezed into this much training time where the steps would take longer; 0: no
     limit. Results then depend on the machine's speed."""
-    max_gaussians: int = 60_000
+    max_gaussians: int = 40_000
     """There are never more."""
-    start_gaussians: int = 30_000
+    start_gaussians: int = 10_000
     """Gaussians to begin with: at the capture's points or depth, the rest where pictures agree on a depth."""
     sh_degree: int = 3
     """Highest band of spherical harmonics."""
     sh_every: float = 0.1
     """Share of the run after which the next band joins."""
-    resolution: int = 0
+    resolution: int = 960
     """[px] Longer side of the training pictures at most; 0 keeps their size."""
-    coarse: int = 2
+    coarse: int = 4
     """Divide width and height by this at first, then by half of it, and so on: steps cost their pixels."""
-    coarse_until: float = 0.5
+    coarse_until: float = 0.4
     """Share of the run at which full resolution begins."""
     lambda_dssim: float = 0.2
     """Weight of 1 - SSIM; the rest is L1."""

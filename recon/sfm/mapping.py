@@ -42,6 +42,8 @@ def _incremental(
     pycolmap = colmap()
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed, options.extract_colors = seed, False
+    # The first pair is the first that any thread finds: with several, the model is not the same each time.
+    options.num_threads = 1
     options.min_num_matches, options.min_model_size = thresholds.pair_inliers, 3
     options.mapper.abs_pose_min_num_inliers = thresholds.pose_inliers
     options.mapper.filter_min_tri_angle = options.triangulation.min_angle = thresholds.angle_deg

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..threads import one_torch_thread
 from .background import colmap
 
 #: Up to so many pictures each is compared with each.
@@ -43,7 +44,8 @@ def choose_pairs(
     if matching == "exhaustive":
         return list(combinations(range(len(names)), 2))
     near = _neighbours(len(names)) if matching == "sequential" else set()
-    likeness = _likeness(database, names, seed)
+    with one_torch_thread():
+        likeness = _likeness(database, names, seed)
     for first, second in near:
         likeness[first, second] = likeness[second, first] = -1
     return sorted(near | _alike(likeness, _LOOPS if near else _ALIKE))

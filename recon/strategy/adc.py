@@ -21,7 +21,7 @@ class Adc:
     """Share of the run before the first change."""
     stop: float = 0.6
     """Share of the run after which nothing changes any more."""
-    every: int = 100
+    every: int = 50
     """Steps between changes."""
     grad_threshold: float = 2e-4
     """Mean length of a projected centre's gradient, in half pictures, above which a Gaussian multiplies."""
