@@ -82,8 +82,8 @@ _SECONDS_BETWEEN_LINES = 10.0
 def follow(events: Iterable[Event[T]], title: str, metrics: Path | str | None = None) -> Done[T]:
     """Run long work to its end; show a progress bar on a terminal and a line every few seconds elsewhere.
 
-    """Run long work to its end; show a progress bar on a terminal, a line every few seconds elsewhere.
-    there, so that its `finally` blocks find everything whole; a second one does not wait.
+    Everything is shown on stderr. The first Ctrl-C waits for the next event and closes work that is a
+    generator there, so that its `finally` blocks find everything whole; a second one does not wait.
 
     Args:
         events: the work; its last event is `Done`.
