@@ -64,6 +64,7 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(KERNELS)
 	$(PIP) install --constraint constraints.txt 'scikit-build-core>=1.0' cmake ninja
 	@$(install_gaussworld)
 	@touch $@
+	@echo "Installed. The command is $(BIN)/gaussworld; after '. $(BIN)/activate' it is gaussworld."
 
 # A compiler and the libraries open3d loads: installed where that is allowed, else named in one sentence.
 define system_packages

@@ -139,6 +139,7 @@ def render(
     _refuse_overwriting(out, force)
     _check_turntable(turntable, out)
     gaussians = io.load(scene)
+    view = _as_captured(view, scene) if turntable is None else view
     up = _direction(view.up) if view.up else io.load_framing(scene).up or (0.0, 0.0, 1.0)
     camera, pivot = choose_camera(view, gaussians, torch.tensor(up))
     cameras = [camera] if turntable is None else around(camera, pivot, torch.tensor(up), turntable)
@@ -159,6 +160,18 @@ def render(
         write_video(out, pictures(), fps=30.0)
     empty = "" if any(seen) else " No Gaussian is in view: try other --eye and --target, or leave them out."
     print(f"Wrote {out} ({camera.width}x{camera.height}).{empty}")
+
+
+def _as_captured(view: Viewpoint, scene: Path) -> Viewpoint:
+    """Of a run folder the first of its cameras, where nothing else is asked for: there the scene is known."""
+    asked = (view.camera, view.eye, view.target, view.fov_deg, view.up)
+    if any(value is not None for value in asked) or not (scene / "transforms.json").is_file():
+        return view
+    camera = _cameras(scene / "transforms.json").frames[0].camera
+    if view.width is None and view.height is None:
+        scale = min(1.0, 960 / max(camera.width, camera.height))
+        view = replaced(view, width=round(camera.width * scale), height=round(camera.height * scale))
+    return replaced(view, camera=scene / "transforms.json")
 
 
 def choose_camera(

@@ -49,8 +49,9 @@ def find_preset(source: str | Path, group: str = "") -> Path:
             return presets_folder() / f"{name}.toml"
     if Path(source).is_file():
         return Path(source)
-    known = [*names, *(name.removeprefix(f"{group}/") for name in names if group)]
-    hint = _did_you_mean(str(source), known) or f"shipped presets are {', '.join(names) or '(none)'}"
+    short = [name.removeprefix(f"{group}/") for name in names]
+    hint = _did_you_mean(str(source), [*names, *short])
+    hint = hint or f"shipped presets are {', '.join(short) or '(none)'}"
     raise ConfigError(f"expected a TOML file or the name of a shipped preset, got {str(source)!r}; {hint}")
 
 

@@ -2,6 +2,7 @@
 
 import json as json_text
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,7 +30,7 @@ from .reconstruct import (
     reconstruction,
     training_device,
 )
-from .run import Run, claim
+from .run import Run, begin, claim, settings_of
 from .sfm import SfmConfig
 from .truth import camera_errors
 
@@ -74,8 +75,7 @@ def recon(
         config: how Gaussians are fitted.
     """
     options = ReconConfig(at, device, truth, place, video, sfm)
-    result = follow(reconstruction(inputs, out, config, options, resume), "Reconstructing").result
-    print(summary(result))
+    print(summary(_followed(reconstruction(inputs, out, config, options, resume), "Reconstructing", out)))
 
 
 def splat(
@@ -107,8 +107,7 @@ def splat(
             " gaussworld sfm first"
         )
     options = ReconConfig(at, device, place=place)
-    result = follow(reconstruction([capture], out, config, options, resume), "Fitting").result
-    print(summary(result))
+    print(summary(_followed(reconstruction([capture], out, config, options, resume), "Fitting", out)))
 
 
 def sfm(
@@ -139,7 +138,8 @@ def sfm(
             f"{source.path}: expected photographs or video, got a {source.kind.value}, which has cameras; use"
             " gaussworld splat"
         )
-    run = claim(out, [str(path.resolve()) for path in inputs], config, resume)
+    settings = settings_of(config, place, video)
+    run = claim(out, "sfm", [str(path.resolve()) for path in inputs], settings, resume)
     print(follow(_cameras(source, run, ReconConfig(place=place, video=video, sfm=config)), "Cameras").result)
 
 
@@ -174,9 +174,12 @@ def score(
         raise ConfigError(
             f"expected a run folder or a file of Gaussians, got {scene}, a folder without run.json"
         )
+    if run is not None and not run.scene.is_file():
+        raise ConfigError(f"{scene}: expected a run with Gaussians, got only cameras; use gaussworld recon")
     if capture is None and run is None:
         raise ConfigError(f"expected SCENE CAPTURE, got only {scene}; name the pictures to compare with")
-    trained = TrainConfig(resolution=0) if run is None else load_config(TrainConfig, run.config)
+    told = run or (Run(capture) if capture is not None and (capture / "config.toml").is_file() else None)
+    trained = TrainConfig(resolution=0) if told is None else load_config(TrainConfig, told.config)
     pictured = load_capture(capture or run.cameras)  # pyright: ignore[reportOptionalMemberAccess]
     pictured = pictured.with_holdout(holdout) if holdout else pictured
     splits = (split,) if split != "all" else ("train", "validation", "test")
@@ -193,10 +196,20 @@ def score(
     views = [view.to(target) for view in read if view is not None]
     gaussians = load(scene if run is None else run.scene).to(target)
     scores = evaluate(gaussians, views, background or trained.background, lpips_metric())
-    facts = {"split": "+".join(splits), **_figures(scores)}
+    sizes = sorted({f"{view.camera.width}x{view.camera.height}" for view in views})
+    facts = {"split": "+".join(splits), "sizes": sizes, **_figures(scores)}
     if truth is not None:
         facts["cameras"] = camera_errors(pictured, load_capture(truth))
     print(json_text.dumps(facts, indent=2) if json else _score_table(facts))
+
+
+def _followed(events: Iterator[Event[Reconstruction]], title: str, out: Path) -> Reconstruction:
+    try:
+        return follow(events, title).result
+    except KeyboardInterrupt:
+        if (out / "run.json").exists():
+            print(f"What there is so far lies in {out}; the same command goes on.", file=sys.stderr)
+        raise
 
 
 def summary(result: Reconstruction) -> str:
@@ -210,7 +223,7 @@ def summary(result: Reconstruction) -> str:
     if judged is not None:
         scores = report["scores"][judged]
         what = "Pictures held out" if judged == "test" else f"Pictures of the {judged} split"
-        lines[0] += f" {what}: {scores['psnr']:.1f} dB PSNR, {scores['ssim']:.3f} SSIM."
+        lines[0] += f" {what}: {_cell(scores['psnr'])} dB PSNR, {_cell(scores['ssim'])} SSIM."
     for name, what in (
         ("report.html", "how good it is, with pictures: open it in a browser"),
         ("turntable.mp4", "a turn around the scene"),
@@ -224,6 +237,7 @@ def _cameras(source: Source, run: Run, options: ReconConfig) -> Iterator[Event[s
     """Cameras found and written; the result says what came out."""
     found = yield from posed(source, run, options)
     placed = place_capture(found.capture, options.place, keep=False)
+    begin(run, "sfm", options.sfm, settings_of(options.sfm, options.place, options.video), resume=True)
     save_placed(run, placed)
     run.write(finished=True)
     capture = placed.capture
@@ -261,6 +275,7 @@ def _score_table(facts: dict[str, Any]) -> str:
         + "".join("  " + cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))
         for row in rows
     ]
+    lines += ["", f"compared at {', '.join(facts['sizes'][:3])} px"]
     errors = facts.get("cameras")
     if errors is not None:
         lines += ["", "cameras against the truth:"]

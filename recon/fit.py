@@ -47,9 +47,9 @@ class TrainConfig:
     lambda_depth: float = 0.3
     """Weight of the relative error of depth, where a sensor measured it."""
     lambda_opacity: float = 0.0
-    """Weight of the mean opacity; 0.01 with mcmc."""
+    """Weight of the mean opacity; Kheradmand et al. take 0.01 with mcmc."""
     lambda_scale: float = 0.0
-    """Weight of the mean size in units of the scene's extent; 0.01 with mcmc."""
+    """Weight of the mean size in units of the scene's extent; they take 0.01 with mcmc."""
     exposure: bool = False
     """Learn an affine change of colour for each picture."""
     refine_poses: bool = False
@@ -62,10 +62,20 @@ class TrainConfig:
     strategy: Adc | Mcmc = field(default_factory=Adc)
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.max_gaussians < 4:
+        if self.steps < 1 or min(self.max_gaussians, self.start_gaussians) < 4:
             raise ValueError(
-                f"expected at least 1 step and 4 Gaussians, got {self.steps} and {self.max_gaussians}"
+                f"expected at least 1 step and 4 Gaussians, got {self.steps} and"
+                f" {min(self.max_gaussians, self.start_gaussians)}"
             )
+        if not 0 <= self.sh_degree <= 3 or self.resolution < 0 or not 0 <= self.coarse_until <= 1:
+            raise ValueError(
+                "expected sh_degree in 0..3, resolution >= 0 and coarse_until in 0..1, got"
+                f" {self.sh_degree}, {self.resolution} and {self.coarse_until}"
+            )
+        if self.strategy.every < 1:
+            raise ValueError(f"expected strategy.every of at least 1, got {self.strategy.every}")
+        if not all(0 <= part <= 1 for part in self.background):
+            raise ValueError(f"expected a background in 0..1, got {self.background}")
         if self.minutes < 0 or self.coarse < 1:
             raise ValueError(
                 f"expected minutes >= 0 and coarse >= 1, got minutes={self.minutes} and coarse={self.coarse}"

@@ -9,7 +9,7 @@ from gaussworld.render.loss import photometric_loss
 
 from .frames import View
 
-#: Relative errors of depth beyond this count linearly no more: they are edges and reflections.
+#: Relative errors of depth beyond this pull no more: they are edges and reflections.
 _WORST_DEPTH = 0.5
 
 

@@ -166,9 +166,7 @@ def _files(run: Run) -> tuple[tuple[str, str], ...]:
 def _notes(fit: Fit, views: Mapping[str, Sequence[View]]) -> tuple[str, ...]:
     notes = []
     if not views["test"]:
-        notes.append(
-            "No picture was held out, because there are few: the scores are of pictures that were trained on."
-        )
-    if fit.config.refine_poses and fit.poses is None:
+        notes.append("No picture was held out: the scores are of pictures that were trained on.")
+    if fit.tried_poses and fit.poses is None:
         notes.append("Correcting the camera poses was tried and not kept: pictures left out did not gain.")
     return tuple(notes)

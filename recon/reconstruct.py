@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from gaussworld.camera import Camera
 from gaussworld.capture import Capture
 from gaussworld.config import load_config
 from gaussworld.errors import BackendUnavailable, CaptureError
@@ -16,7 +17,7 @@ from gaussworld.gaussians import Gaussians
 from gaussworld.io import load, load_capture
 from gaussworld.log import Done, Event, Notice, Progress, part
 
-from .fit import TrainConfig
+from .fit import Fit, TrainConfig
 from .frames import View
 from .inputs import InputKind, Source, check_capture, read_posed, sniff
 from .inputs.photos import usable_photos
@@ -25,7 +26,7 @@ from .outcome import write_outcome
 from .place import PlaceConfig, Placed, place, save_placed
 from .read import check_budget, read_views
 from .report import read_report
-from .run import Run, claim
+from .run import Run, begin, claim, settings_of
 from .sfm import SfmConfig, structure_from_motion
 from .train_run import trained
 from .truth import camera_errors
@@ -75,7 +76,7 @@ def reconstruct(
     inputs: Path | str | Sequence[Path | str],
     out: Path | str,
     *,
-    config: TrainConfig | str | None = None,
+    config: TrainConfig | Path | str | None = None,
     options: ReconConfig | None = None,
     resume: bool = True,
     listen: Callable[[Event[Reconstruction]], None] | None = None,
@@ -94,7 +95,7 @@ def reconstruct(
         CaptureError: the input cannot be reconstructed.
         ConfigError: `out` holds something else, or a run with other settings.
     """
-    if isinstance(config, str):
+    if isinstance(config, Path | str):
         config = load_config(TrainConfig, config, group="train")
     paths = [Path(inputs)] if isinstance(inputs, Path | str) else [Path(path) for path in inputs]
     for event in reconstruction(paths, Path(out), config, options, resume):
@@ -128,20 +129,29 @@ def reconstruction(
     config, options = config or TrainConfig(), options or ReconConfig()
     device = training_device(options.device)
     source = sniff(inputs)
-    run = claim(out, [str(path.resolve()) for path in inputs], config, resume)
-    if run.read().get("finished"):
+    settings = settings_of(config, options.place, options.video, options.sfm) | {"at": repr(options.at)}
+    run = claim(out, "recon", [str(path.resolve()) for path in inputs], settings, resume)
+    truth = None if options.truth is None else load_capture(options.truth)
+    card = run.read()
+    if resume and card["finished"] and card["verb"] == "recon":
         yield Notice(f"{out} holds this run, finished; --no-resume trains it anew.")
         yield Done(Reconstruction(run, load(run.scene), load_capture(run.cameras), read_report(run.folder)))
         return
     clock = _Clock()
     found = yield from posed(source, run, options)
     placed = place(found.capture, options.place, keep=source.kind.has_cameras)
-    save_placed(run, placed)
+    if truth is not None:
+        camera_errors(placed.capture, truth)
     clock.stop("cameras")
     check_budget(placed.capture.frames, config, run.folder)
     placed, views, unread = yield from _read(placed, config)
     clock.stop("reading")
+    begin(run, "recon", config, settings, resume)
+    save_placed(run, placed)
     fit = yield from trained(run, placed, views["train"], views["test"], config, device)
+    if fit.poses is not None:
+        placed, views = corrected(placed, views, fit)
+        save_placed(run, placed)
     clock.stop("training")
     yield Progress(0, None, stage="Judging")
     facts: dict[str, Any] = {
@@ -151,11 +161,31 @@ def reconstruction(
         "images_given": found.given,
         "left_out": found.left_out + unread,
     }
-    if options.truth is not None:
-        facts["trajectory"] = camera_errors(placed.capture, load_capture(options.truth))
+    if truth is not None:
+        facts["trajectory"] = camera_errors(placed.capture, truth)
     yield from write_outcome(run, fit, placed, views, facts, clock.seconds)
     run.write(finished=True)
     yield Done(Reconstruction(run, fit.gaussians.to("cpu"), placed.capture, read_report(run.folder)))
+
+
+@torch.no_grad()
+def corrected(placed: Placed, views: dict[str, list[View]], fit: Fit) -> tuple[Placed, dict[str, list[View]]]:
+    """The capture and its training views with the cameras that the fit corrected."""
+    assert fit.poses is not None
+    frames, trained, index = [], [], 0
+    for frame in placed.capture.frames:
+        if frame.split == "train":
+            frame = replace(frame, camera=_moved(frame.camera, fit.camera(index)))
+            view = views["train"][index]
+            trained.append(replace(view, camera=_moved(view.camera, fit.camera(index))))
+            index += 1
+        frames.append(frame)
+    capture = replace(placed.capture, frames=tuple(frames))
+    return replace(placed, capture=capture), {**views, "train": trained}
+
+
+def _moved(camera: Camera, to: Camera) -> Camera:
+    return replace(camera, world_from_camera=to.world_from_camera.detach().to(camera.K))
 
 
 def title_of(inputs: Sequence[Path]) -> str:

@@ -105,13 +105,22 @@ def write_json(path: Path, value: object) -> None:
         file.write((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def claim(folder: Path, sources: list[str], config: object, resume: bool) -> Run:
-    """Make a folder ours, or find the run in it that is to go on.
+def settings_of(config: object, *others: object) -> dict[str, str]:
+    """What decides a run's result, by name: the training's settings, then those of other dataclasses."""
+    settings = _lines(toml_from_config(config))
+    for other in others:
+        settings |= {f"{type(other).__name__}.{name}": repr(value) for name, value in vars(other).items()}
+    return settings
+
+
+def claim(folder: Path, verb: str, sources: list[str], settings: dict[str, str], resume: bool) -> Run:
+    """Make a new folder ours, or find the run in it that is to go on; nothing in an old one is changed yet.
 
     Args:
         folder: for the results.
+        verb: "recon", or "sfm", whose folders recon goes on with.
         sources: absolute paths of the inputs.
-        config: the settings of the training.
+        settings: what decides the result.
         resume: go on with a run that is there; else its training begins anew.
 
     Raises:
@@ -121,38 +130,47 @@ def claim(folder: Path, sources: list[str], config: object, resume: bool) -> Run
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out: expected a folder, got the file {folder}; name another place")
     card = run.read() if folder.is_dir() else {}
-    if not card and folder.is_dir() and any(folder.iterdir()):
-        raise ConfigError(
-            f"--out: expected a new folder or an earlier run, got {folder}, which holds other files;"
-            " name another folder"
-        )
-    if card and card.get("input") != sources:
+    if not card:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ConfigError(
+                f"--out: expected a new folder or an earlier run, got {folder}, which holds other files;"
+                " name another folder"
+            )
+        run.write(input=sources, verb=verb, settings=settings, finished=False)
+        return run
+    begun = any(path.exists() for path in (run.config, run.scene, run.sfm / "sfm.json"))
+    if card.get("input") != sources and not begun:
+        # An input that could not be used left nothing worth protecting.
+        run.write(input=sources, verb=verb, settings=settings, finished=False)
+        return run
+    if card.get("input") != sources:
         raise ConfigError(
             f"--out: expected a run on {', '.join(sources)}, got {folder}, which holds one on"
             f" {', '.join(card.get('input', []))}; name another folder"
         )
-    text = toml_from_config(config)
-    if card and resume and run.checkpoint.exists() and (changed := _changed(run.config, text)):
+    before = card.get("verb", verb)
+    if (before, verb) == ("recon", "sfm"):
+        raise ConfigError(f"{folder} holds a whole run of recon, which has cameras; name another folder")
+    if resume and before == verb and (changed := _changed(card.get("settings", {}), settings)):
         raise ConfigError(
-            f"{folder} holds a run with other settings ({changed}); add --no-resume to begin its training"
-            " anew, or name another folder"
+            f"{folder} holds a run with other settings ({changed}); add --no-resume to begin anew, or name"
+            " another folder"
         )
-    if card and not resume:
-        run.checkpoint.unlink(missing_ok=True)
-        run.metrics.unlink(missing_ok=True)
-    run.write(input=sources, finished=bool(card.get("finished")) and resume)
-    with replacing(run.config) as file:
-        file.write(text.encode())
     return run
 
 
-def _changed(path: Path, text: str) -> str:
+def begin(run: Run, verb: str, config: object, settings: dict[str, str], resume: bool) -> None:
+    """From here on the folder is this run's: what an earlier one left is gone unless it goes on."""
+    if not resume:
+        run.checkpoint.unlink(missing_ok=True)
+        run.metrics.unlink(missing_ok=True)
+    run.write(verb=verb, settings=settings, finished=False)
+    with replacing(run.config) as file:
+        file.write(toml_from_config(config).encode())
+
+
+def _changed(before: dict[str, str], now: dict[str, str]) -> str:
     """The first settings that differ, as `steps: 1000, now 3000`."""
-    try:
-        before = _lines(path.read_text(encoding="utf-8"))
-    except OSError:
-        return ""
-    now = _lines(text)
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     shown = [f"{key}: {before.get(key, 'not there')}, now {now.get(key, 'not there')}" for key in keys[:3]]
     return "; ".join(shown) + ("; ..." if len(keys) > 3 else "")

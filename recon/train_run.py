@@ -1,5 +1,6 @@
 """Training inside a run folder: checkpoints, metrics, and a stop at any moment that leaves all whole."""
 
+import hashlib
 import json
 import time
 from collections.abc import Generator, Sequence
@@ -9,7 +10,9 @@ from typing import Any
 import torch
 
 from gaussworld.config import toml_from_config
+from gaussworld.errors import ConfigError, GaussWorldError
 from gaussworld.io import save
+from gaussworld.io.atomic import replacing
 from gaussworld.log import Done, Notice, Progress
 
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -37,7 +40,12 @@ def trained(
     yield Progress(0, config.steps, stage="Training", message="placing Gaussians")
     state = None
     if run.checkpoint.exists():
-        state, _ = load_checkpoint(run.checkpoint)
+        state, begun_with = load_checkpoint(run.checkpoint)
+        if begun_with != fingerprint(placed, config):
+            raise ConfigError(
+                f"{run.folder}: expected the pictures, cameras and splits that its checkpoint was made with,"
+                " got others; add --no-resume to train anew"
+            )
         _forget_after(run, int(state["counts"][0]))
     judges = [view.to(device) for view in judges]
     fit = start(views, placed.capture.points, placed.capture.colors, config, device, state)
@@ -66,12 +74,27 @@ def save_fit(run: Run, fit: Fit, placed: Placed) -> None:
     """Write the Gaussians as they are, and what is needed to go on."""
     up = None if placed.up is None else placed.up.direction
     save(fit.gaussians.to("cpu"), run.scene, up=up, metres_per_unit=placed.capture.metres_per_unit)
-    save_checkpoint(run.checkpoint, fit.state(), toml_from_config(fit.config))
+    save_checkpoint(run.checkpoint, fit.state(), fingerprint(placed, fit.config))
+
+
+def fingerprint(placed: Placed, config: TrainConfig) -> str:
+    """Settings and a digest of names, splits and cameras: what a checkpoint's numbers refer to."""
+    digest = hashlib.sha256()
+    for frame in placed.capture.frames:
+        digest.update(f"{frame.name} {frame.split} ".encode("utf-8", "backslashreplace"))
+        digest.update(frame.camera.world_from_camera.cpu().numpy().tobytes())
+        digest.update(frame.camera.K.cpu().numpy().tobytes())
+    return f"{toml_from_config(config)}# capture {digest.hexdigest()}\n"
 
 
 def _record(run: Run, event: Progress) -> None:
-    with run.metrics.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": event.step, **event.values}) + "\n")
+    try:
+        with run.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": event.step, **event.values}) + "\n")
+    except OSError as error:
+        raise GaussWorldError(
+            f"could not write {run.metrics}: {error.strerror or error}; make room"
+        ) from error
 
 
 def read_metrics(run: Run) -> list[dict[str, Any]]:
@@ -90,4 +113,5 @@ def read_metrics(run: Run) -> list[dict[str, Any]]:
 def _forget_after(run: Run, step: int) -> None:
     """Drop what a killed run measured after its last checkpoint: those steps are done again."""
     rows = [row for row in read_metrics(run) if row["step"] <= step]
-    run.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with replacing(run.metrics) as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows).encode())

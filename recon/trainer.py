@@ -24,7 +24,7 @@ _STEPS_PER_EVENT = 10
 #: Held-out pictures are looked at this often for the curve, and at most so many of them.
 _JUDGEMENTS, _MOST_JUDGES = 20, 12
 #: A trial of pose corrections lasts so many rounds through the pictures, and must gain this much [dB].
-_TRIAL_ROUNDS, _WORTH = 3, 0.05
+_TRIAL_ROUNDS, _WORTH, _FEWEST_TO_TRY = 3, 0.05, 4
 
 
 def begin(capture: Capture, config: TrainConfig | None = None, device: torch.device | str = "cpu") -> Fit:
@@ -66,7 +66,9 @@ def train(
     judges = [judges[i] for i in _spread(len(judges), _MOST_JUDGES)]
     judged = int(fit.share * _JUDGEMENTS)
     while fit.share < 1:
-        if fit.config.refine_poses and not fit.tried_poses and fit.share >= fit.config.coarse_until:
+        wanted = fit.config.refine_poses and not fit.tried_poses and len(fit.views) >= _FEWEST_TO_TRY
+        if wanted and fit.share >= fit.config.coarse_until:
+            yield Progress(fit.step, _total(fit), message="trying to correct camera poses")
             yield _try_poses(fit)
         values = take_step(fit)
         if fit.step % _STEPS_PER_EVENT and fit.share < 1:
@@ -134,7 +136,9 @@ def _learn(fit: Fit, index: int) -> dict[str, Tensor | float]:
     fit.strategy.observe(rendering)
     if (fit.step + 1) % _STEPS_PER_EVENT:
         return {"loss": picture.detach()}
-    likeness = psnr(rgb.detach().clamp(0, 1), view.over(background))
+    if view.mask is not None and not bool(view.mask.any()):
+        return {"loss": picture.detach()}
+    likeness = psnr(rgb.detach().clamp(0, 1), view.over(background), view.mask)
     return {"loss": picture.detach(), "psnr": likeness}
 
 

@@ -31,6 +31,10 @@ class PlaceConfig:
     measured: tuple[float, float, float, float, float, float, float] | None = None
     """Two points of the scene, in the input's frame, and their distance [m]: x y z x y z distance."""
 
+    def __post_init__(self) -> None:
+        if self.holdout < 0 or self.holdout == 1:
+            raise ValueError(f"expected holdout 0 for none, or 2 and more, got {self.holdout}")
+
 
 @dataclass(frozen=True, eq=False)
 class Placed:
@@ -49,7 +53,8 @@ def place(capture: Capture, config: PlaceConfig, keep: bool) -> Placed:
         config: what is asked for.
         keep: whether the capture's frame means something to its owner, and stays unless `up` says otherwise.
     """
-    if config.holdout > 1 and len(capture) >= _FEWEST_TO_JUDGE and not any(True for _ in capture.of("test")):
+    stated = any(True for _ in capture.of("validation", "test"))
+    if config.holdout and len(capture) >= _FEWEST_TO_JUDGE and not stated:
         capture = capture.with_holdout(config.holdout)
     scale = chosen_scale(
         capture,

@@ -105,7 +105,8 @@ def structure_from_motion(
     result = _result(climb, model, outliers)
     write_result(work, model, result, made_from)
     _keep_database(climb)
-    yield Done(result, _summary(result, len(pictures)))
+    # Read back, because a later run reads it too and must find points in the same order, digits and all.
+    yield Done(read_result(work, pictures, made_from) or result, _summary(result, len(pictures)))
 
 
 def _climb(climb: _Climb) -> Told:

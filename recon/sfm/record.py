@@ -84,7 +84,7 @@ def capture_of(model: Any, pictures: Pictures) -> Capture:
         )
     if not frames:
         raise FileFormatError("expected a model of these pictures, got one of others; delete its folder")
-    points = list(model.points3D.values())
+    points = [model.points3D[key] for key in sorted(model.points3D)]
     positions = torch.tensor([point.xyz.tolist() for point in points], dtype=torch.float32).reshape(-1, 3)
     colors = torch.tensor([point.color.tolist() for point in points], dtype=torch.float32).reshape(-1, 3)
     return Capture(tuple(frames), positions, colors / 255)

@@ -66,7 +66,9 @@ class DensityControl:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take up what `state` gave."""
-        self._pulls, self._seen = state.get("pulls"), state.get("seen")
+        # Copies, because observing adds in place to what somebody may go back to.
+        self._pulls = state["pulls"].clone() if "pulls" in state else None
+        self._seen = state["seen"].clone() if "seen" in state else None
 
     def adapt(self, parameters: Parameters, step: int, share: float) -> None:
         """Every few steps: prune, clone, split, fade."""

@@ -78,7 +78,8 @@ def test_score_prints_a_table_and_json(run, scene, capsys):
     assert cli.main(["score", str(run)]) == 0
     table = capsys.readouterr().out.splitlines()
     assert table[0].split() == ["picture", "psnr", "ssim"]
-    assert table[-1].startswith("mean (test, 2)")
+    assert table[-3].startswith("mean (test, 2)")
+    assert table[-1] == "compared at 48x36 px"
     assert cli.main(["score", str(run), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     report = json.loads((run / "report.json").read_text())

@@ -130,7 +130,7 @@ def test_another_folder_is_not_touched(scene, tmp_path):
     with pytest.raises(ConfigError, match=r"other settings \(steps: 40, now 50\); add --no-resume"):
         _run(scene, tmp_path / "out", replace(CONFIG, steps=50))
     with pytest.raises(ConfigError, match="which holds one on"):
-        claim(tmp_path / "out", ["/elsewhere"], CONFIG, resume=True)
+        claim(tmp_path / "out", "recon", ["/elsewhere"], {}, resume=True)
     assert result.run.scene.read_bytes() == before
 
 
@@ -257,3 +257,38 @@ def test_poses_are_corrected_only_when_it_helps(scene, tmp_path):
     assert len(said) == 1
     kept = "is kept" in said[0]
     assert result.report["settings"]["camera poses"] == ("corrected" if kept else "taken as they are")
+
+
+def test_another_placement_is_not_mixed_in(scene, tmp_path):
+    """A run that was stopped does not go on in another frame or with other splits."""
+    events = reconstruction([scene], tmp_path / "out", CONFIG)
+    for event in events:
+        if isinstance(event, Progress) and event.stage == "Training" and event.step == 10:
+            break
+    events.close()  # pyright: ignore[reportAttributeAccessIssue]
+    for place in (PlaceConfig(up="-y"), PlaceConfig(holdout=3)):
+        with pytest.raises(ConfigError, match="other settings"):
+            _run(scene, tmp_path / "out", options=ReconConfig(place=place))
+
+
+def test_a_refused_restart_keeps_the_old_run(scene, tmp_path):
+    """--no-resume with a budget that cannot be met: the finished run is still finished and whole."""
+    run = _run(scene, tmp_path / "out")[0].run
+    before = run.checkpoint.read_bytes()
+    with pytest.raises(CaptureError):
+        _run(scene, tmp_path / "out", replace(CONFIG, max_gaussians=10**10), resume=False)
+    assert run.checkpoint.read_bytes() == before
+    assert run.read()["finished"]
+
+
+def test_stated_validation_pictures_are_not_trained_on(scene, tmp_path):
+    """A capture that states any split keeps all of its splits."""
+    capture = load_capture(scene / "transforms.json")
+    frames = tuple(
+        replace(frame, split="validation" if i in (1, 3) else "train")
+        for i, frame in enumerate(capture.frames)
+    )
+    save_cameras(replace(capture, frames=frames), tmp_path / "stated" / "transforms.json")
+    result, _ = _run(tmp_path / "stated", tmp_path / "out")
+    assert [frame.split for frame in result.capture.frames].count("validation") == 2
+    assert "test" not in result.report["scores"]
