@@ -48,6 +48,7 @@ bench: $(STAMP) ## Measure the rasterizer on this machine.
 gpu: $(STAMP) ## Run the tests that need a CUDA device, and compare gsplat with the reference.
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 	$(BIN)/python benchmarks/gpu_render.py
+	$(BIN)/python benchmarks/gpu_recon.py
 
 wheel: $(STAMP) ## Build dist/gaussworld-*-py3-none-*.whl.
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .

@@ -61,7 +61,15 @@ def test_interrupt_closes_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     assert closed == [True]
 
 
-def test_a_signal_waits_for_the_next_event(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as Python handles it; shells start background jobs with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_waits_for_the_next_event(interruptible: None, capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C in the middle of a step: the step is finished, then the work is closed where it yielded."""
     seen: list[str] = []
 
@@ -83,7 +91,7 @@ def test_a_signal_waits_for_the_next_event(capsys: pytest.CaptureFixture[str]) -
     assert "press Ctrl-C again" in capsys.readouterr().err
 
 
-def test_a_second_signal_does_not_wait() -> None:
+def test_a_second_signal_does_not_wait(interruptible: None) -> None:
     """Twice Ctrl-C within one step interrupts that step."""
 
     def stuck() -> Iterator[Event[str]]:
