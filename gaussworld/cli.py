@@ -133,8 +133,11 @@ def _preset_note(kind: type) -> str:
     from .config import preset_names
 
     names = [name.split("/")[1] for name in preset_names(_preset_group(kind))]
-    listed = ", ".join(names) or "none is shipped"
-    return f"--preset NAME (or --config FILE) starts from a shipped preset or a TOML file: {listed}."
+    if not names:
+        return "--config FILE starts from a TOML file."
+    return (
+        f"--preset NAME (or --config FILE) starts from a shipped preset or a TOML file: {', '.join(names)}."
+    )
 
 
 def _described(function: Callable[..., Any], note: str) -> str:

@@ -82,8 +82,11 @@ def load_config(kind: type[C], source: str | Path, default: C | None = None, gro
 
 def save_config(config: object, path: Path | str) -> None:
     """Write a dataclass, fully resolved, as TOML that `load_config` reads back to an equal one."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(toml_from_config(config), encoding="utf-8")
+    # Imported here: `gaussworld.io` brings torch, which reading a preset does not need.
+    from .io.atomic import replacing
+
+    with replacing(Path(path)) as file:
+        file.write(toml_from_config(config).encode())
 
 
 def toml_from_config(config: object) -> str:

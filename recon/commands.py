@@ -169,6 +169,8 @@ def score(
         device: where to draw.
         json: print JSON for programs.
     """
+    if not scene.exists():
+        raise ConfigError(f"expected a run folder or a file of Gaussians, got {scene}, which does not exist")
     run = Run(scene) if scene.is_dir() else None
     if run is not None and not run.read():
         raise ConfigError(

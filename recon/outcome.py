@@ -19,7 +19,7 @@ from gaussworld.render import render
 from .evaluate import Scores, evaluate
 from .fit import Fit
 from .frames import View
-from .memory import peak_memory
+from .memory import peak_device_memory, peak_memory
 from .perceptual import lpips_metric
 from .place import Placed
 from .report import CurvePoint, Panel, Report, machine_facts, worst_panels, write_report
@@ -71,7 +71,7 @@ def write_outcome(
         curve=_curve(run),
         seconds=seconds,
         peak_memory=peak,
-        peak_device_memory=_device_peak(gaussians.device),
+        peak_device_memory=peak_device_memory(),
         scale=None if placed.scale is None else asdict(placed.scale),
         up=None if placed.up is None else asdict(placed.up),
         settings=_settings(fit),
@@ -129,10 +129,6 @@ def _curve(run: Run) -> tuple[CurvePoint, ...]:
         CurvePoint(row["training_seconds"], step, row["held_out_psnr"], int(row["gaussians"]))
         for step, row in sorted(rows.items())
     )
-
-
-def _device_peak(device: torch.device) -> int | None:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
 def _settings(fit: Fit) -> dict[str, str]:

@@ -191,7 +191,18 @@ def _moved(camera: Camera, to: Camera) -> Camera:
 def title_of(inputs: Sequence[Path]) -> str:
     """A name for the scene: the input's, or that of the folder around a nameless one."""
     path = inputs[0].resolve()
-    plain = path.stem.lower() in ("transforms", "images", "sparse", "0", "color", "rgb", "input")
+    plain = path.stem.lower() in (
+        "transforms",
+        "images",
+        "sparse",
+        "0",
+        "color",
+        "rgb",
+        "input",
+        "video",
+        "videos",
+        "photos",
+    )
     return path.parent.name if plain else path.stem or path.name
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gaussworld import __version__
-from gaussworld.config import toml_from_config
+from gaussworld.config import save_config, toml_from_config
 from gaussworld.errors import ConfigError
 from gaussworld.io.atomic import replacing
 
@@ -165,8 +165,7 @@ def begin(run: Run, verb: str, config: object, settings: dict[str, str], resume:
         run.checkpoint.unlink(missing_ok=True)
         run.metrics.unlink(missing_ok=True)
     run.write(verb=verb, settings=settings, finished=False)
-    with replacing(run.config) as file:
-        file.write(toml_from_config(config).encode())
+    save_config(config, run.config)
 
 
 def _changed(before: dict[str, str], now: dict[str, str]) -> str:

@@ -1,5 +1,7 @@
 """Camera errors against a capture that knows better: the same pictures, found by their names."""
 
+from collections import Counter
+
 import torch
 
 from gaussworld.capture import Capture
@@ -16,6 +18,13 @@ def camera_errors(capture: Capture, truth: Capture) -> dict[str, float | int]:
     Raises:
         CaptureError: fewer than three pictures have true cameras.
     """
+    for what, frames in (("capture", capture.frames), ("true cameras", truth.frames)):
+        names = Counter(frame.name for frame in frames)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise CaptureError(
+                f"expected pictures of different names to match with the truth, got {twice[0]} twice in the"
+                f" {what}; rename them"
+            )
     known = {frame.name: frame.camera.world_from_camera for frame in truth.frames}
     pairs = [(f.camera.world_from_camera, known[f.name]) for f in capture.frames if f.name in known]
     if len(pairs) < 3:

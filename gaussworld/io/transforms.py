@@ -2,8 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from ..pose import OPENGL_FROM_OPENCV
 from . import ply
 from .atomic import replacing
 from .images import image_size
+from .json_object import blaming, read_object
 from .lookup import USUAL_FOLDERS, find_listed, logger, warn_missing
 from .transforms_lens import camera_from, keys_from, number
 
@@ -87,7 +87,7 @@ class _Scene:
         frames: list[Frame] = []
         missing: dict[str, list[str]] = {"pictures": [], "masks": [], "depth maps": []}
         for index, entry in enumerate(self.meta["frames"]):
-            with _blaming(f"{self.path}: frame {index}{_named(entry)}"):
+            with blaming(f"{self.path}: frame {index}{_named(entry)}"):
                 frame = self._frame(entry, splits, missing)
             if frame is not None:
                 frames.append(frame)
@@ -167,14 +167,14 @@ class _Scene:
     def metres_per_unit(self) -> float | None:
         if self.meta.get("metres_per_unit") is None:
             return None
-        with _blaming(str(self.path)):
+        with blaming(str(self.path)):
             scale = number(self.meta, "metres_per_unit")
             if scale <= 0:
                 raise ValueError(f"expected a positive 'metres_per_unit' or none, got {scale}")
         return scale
 
     def world_from_source(self) -> Float[Tensor, "4 4"]:
-        with _blaming(str(self.path)):
+        with blaming(str(self.path)):
             applied = _matrix(self.meta.get("applied_transform", np.eye(4)), "applied_transform")
             applied[:3] *= number(self.meta, "applied_scale", 1.0)
         return torch.from_numpy(applied).float()
@@ -197,26 +197,11 @@ def _why_empty(scenes: Sequence[_Scene]) -> str:
     )
 
 
-@contextmanager
-def _blaming(where: str) -> Iterator[None]:
-    """Turn what the nouns and parsers say about bad values into a complaint about the file."""
-    try:
-        yield
-    except (ValueError, TypeError, OverflowError) as error:
-        raise FileFormatError(f"{where}: {error}") from error
-
-
 def _parse(path: Path) -> dict[str, Any]:
-    try:
-        if (size := path.stat().st_size) > _MAX_BYTES:
-            raise FileFormatError(f"{path}: expected at most {_MAX_BYTES} bytes of JSON, got {size}")
-        meta = json.loads(path.read_bytes())
-    except OSError as error:
-        raise FileFormatError(f"{path}: expected a readable file, got: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path}: expected JSON, got: {error}; write it again") from error
-    if not isinstance(meta, dict) or not isinstance(meta.get("frames"), list):
-        raise FileFormatError(f"{path}: expected an object with a list 'frames', got something else")
+    wanted = "an object with a list 'frames'"
+    meta = read_object(path, _MAX_BYTES, wanted)
+    if not isinstance(meta.get("frames"), list):
+        raise FileFormatError(f"{path}: expected {wanted}, got something else")
     return meta
 
 

@@ -1,9 +1,7 @@
 """What the files of a calibrated rig state: each camera's video or picture, times, intrinsics and pose."""
 
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +12,7 @@ from jaxtyping import Float
 
 from gaussworld.camera import Camera, CameraModel
 from gaussworld.errors import CaptureError, FileFormatError
+from gaussworld.io.json_object import blaming, read_object
 from gaussworld.io.transforms_lens import camera_from
 
 AXES = ("opencv", "opengl")
@@ -51,7 +50,7 @@ class Member:
         Raises:
             FileFormatError: intrinsics that are missing or malformed.
         """
-        with _blaming(self.where):
+        with blaming(self.where):
             values = dict(self.values)
             if isinstance(size := values.get("resolution"), list) and len(size) == 2:
                 values |= {"w": size[0], "h": size[1]}
@@ -85,7 +84,7 @@ def read(file: Path) -> tuple[str | None, list[Member]]:
     Raises:
         FileFormatError: a malformed file, or one that names a file which is not there.
     """
-    meta = _json(file)
+    meta = read_object(file, _MAX_BYTES)
     axes = meta.pop("axes", None)
     if axes is not None and axes not in AXES:
         raise FileFormatError(f"{file}: expected axes 'opencv' or 'opengl', got {axes!r:.40}")
@@ -110,7 +109,7 @@ def _has_videos(folder: Path) -> bool:
 
 def _listed(file: Path, index: int, entry: Any) -> Member:
     """A camera of a `rig.json`."""
-    with _blaming(f"{file}: camera {index}"):
+    with blaming(f"{file}: camera {index}"):
         if not isinstance(entry, dict):
             raise ValueError(f"expected an object, got {entry!r:.40}")
         media = [entry[key] for key in ("video", "image") if isinstance(entry.get(key), str)]
@@ -120,17 +119,18 @@ def _listed(file: Path, index: int, entry: Any) -> Member:
         name = _plain(entry.get("name", path.stem))
         times = entry.get("timestamps")
         if isinstance(times, str):
-            times = _json(file.parent / times).get("timestamps")
+            times = read_object(file.parent / times, _MAX_BYTES).get("timestamps")
         return Member(name, f"{file}: camera {name}", path, _times(times), entry, _pose(entry))
 
 
 def _by_serial(file: Path, name: str, entry: Any) -> Member:
     """A camera whose pose stands under its serial number, and the rest in `videos/<serial>.json`."""
-    with _blaming(f"{file}: camera {name}"):
+    with blaming(f"{file}: camera {name}"):
         if not isinstance(entry, dict):
             raise ValueError(f"expected an object with a pose, got {entry!r:.40}")
         root = next((folder for folder in file.parents[:2] if _has_videos(folder)), file.parent)
-        values = _json(root / str(entry.get("metadata_path", f"videos/{_plain(name)}.json")))
+        metadata = root / str(entry.get("metadata_path", f"videos/{_plain(name)}.json"))
+        values = read_object(metadata, _MAX_BYTES)
         path = _on_disk(root / str(entry.get("video_path", f"videos/{name}.mp4")))
         return Member(
             name, f"{file}: camera {name}", path, _times(values.get("timestamps")), values, _pose(entry)
@@ -197,26 +197,3 @@ def _matrix(value: Any, key: str) -> torch.Tensor:
     if not bool(torch.isfinite(matrix).all()):
         raise ValueError(f"expected finite numbers for {key!r}, got {value!r:.60}")
     return matrix
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        if (size := path.stat().st_size) > _MAX_BYTES:
-            raise FileFormatError(f"{path}: expected at most {_MAX_BYTES} bytes of JSON, got {size}")
-        meta = json.loads(path.read_bytes())
-    except OSError as error:
-        raise FileFormatError(f"{path}: expected a readable file, got: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path}: expected JSON, got: {error}; write it again") from error
-    if not isinstance(meta, dict):
-        raise FileFormatError(f"{path}: expected a JSON object, got {type(meta).__name__}")
-    return meta
-
-
-@contextmanager
-def _blaming(where: str) -> Iterator[None]:
-    """Turn what the nouns and parsers say about bad values into a complaint about the file."""
-    try:
-        yield
-    except (ValueError, TypeError, OverflowError) as error:
-        raise FileFormatError(f"{where}: {error}") from error

@@ -127,8 +127,9 @@ def _scale(scale: Mapping[str, Any] | None) -> str:
 def _up(up: Mapping[str, Any] | None) -> str:
     if up is None or up.get("direction") is None:
         return "As in the input: which way is up was not determined."
-    direction = ", ".join(f"{part:.3g}" for part in up["direction"])
-    return f"({direction}) in the frame of the input{_reasons(up)}"
+    # Adding zero turns -0 into 0.
+    direction = ", ".join(f"{round(part, 3) + 0.0:.3g}" for part in up["direction"])
+    return f"({direction}) in the frame of scene.ply{_reasons(up)}"
 
 
 def _reasons(fact: Mapping[str, Any]) -> str:

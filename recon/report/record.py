@@ -64,7 +64,7 @@ class Report:
     scale: Mapping[str, Any] | None = None
     """metres_per_unit [m] (None: unknown), source, confidence (a word, or 0 to 1), detail."""
     up: Mapping[str, Any] | None = None
-    """direction (three numbers in the input's frame), source, confidence, detail."""
+    """direction (three numbers in the frame of scene.ply), source, confidence, detail."""
     trajectory: Mapping[str, Any] | None = None
     """Against true poses: ate_rmse, ate_median, ate_max, rpe_translation [m], rpe_rotation_deg [deg], and how
     many cameras."""

@@ -130,17 +130,16 @@ def shared_among(
         log_scales: of the one.
         copies: N for each row; rows with at most 1 stay as they are.
     """
-    n = copies.clamp(min=1)
-    shared = 1 - (1 - opacities).clamp(min=1e-7) ** (1 / n)
-    sums = torch.zeros_like(shared, dtype=torch.float64)
-    powers = shared.double()[:, None] ** torch.arange(1, _MOST_COPIES + 1, device=shared.device)
-    terms = powers * _weights(_MOST_COPIES).to(shared.device)[n - 1]
-    sums = terms.sum(1)
+    rows = (copies > 1).nonzero()[:, 0]
+    n, one = copies[rows], opacities[rows]
+    each = 1 - (1 - one).clamp(min=1e-7) ** (1 / n)
+    powers = each.double()[:, None] ** torch.arange(1, _MOST_COPIES + 1, device=each.device)
+    sums = (powers * _weights(_MOST_COPIES).to(each.device)[n - 1]).sum(1)
+    shared, grown = opacities.clone(), log_scales.clone()
+    shared[rows] = each
     # Standard deviations scale with the root of the covariance's factor: opacity / sum.
-    factor = (opacities / sums).to(log_scales)
-    grown = log_scales + factor.log()[:, None]
-    single = (n == 1)[:, None]
-    return torch.where(n == 1, opacities, shared), torch.where(single, log_scales, grown)
+    grown[rows] += (one / sums).log().to(log_scales)[:, None]
+    return shared, grown
 
 
 @cache

@@ -194,7 +194,7 @@ def test_the_page_says_what_matters():
         "1 min 07 s",
         "1.4 GB",
         "One unit is 0.5 m, from depth; high confidence (90 %). 12 pictures agree.",
-        "(0, -1, 0) in the frame of the input, from cameras; low confidence.",
+        "(0, -1, 0) in the frame of scene.ply, from cameras; low confidence.",
         "blurred · 2 pictures",
         "25 dB after 3.2 s",
         "1.55 cm",
