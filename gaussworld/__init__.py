@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from .pose import look_at
     from .render import Rendering, RenderSettings, render
     from .state import Action, ActionSpec, Dynamics, Rollout, State
-    from .world import Joint, Material, ObjectKind, World, WorldObject
+    from .world import World
+    from .world_object import Joint, Material, ObjectKind, WorldObject
 
     # Spokes are not imported here, not even for types: see the functions that _SPOKES names.
     reconstruct: Callable[..., Any]
@@ -75,16 +76,16 @@ _HOMES = {
     "Frame": "capture",
     "GaussWorldError": "errors",
     "Gaussians": "gaussians",
-    "Joint": "world",
-    "Material": "world",
-    "ObjectKind": "world",
+    "Joint": "world_object",
+    "Material": "world_object",
+    "ObjectKind": "world_object",
     "RenderSettings": "render",
     "Rendering": "render",
     "Rollout": "state",
     "State": "state",
     "UnknownScale": "errors",
     "World": "world",
-    "WorldObject": "world",
+    "WorldObject": "world_object",
     "cat": "gaussians",
     "load": "io",
     "load_capture": "io",

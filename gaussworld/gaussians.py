@@ -20,6 +20,8 @@ from .sh import coefficient_count, degree_of, rgb_from_sh0, rotate_sh, sh0_from_
 
 #: Opacity logits that "fully opaque" and "fully transparent" become: a sigmoid of 1 - 3e-7 and 3e-7.
 MAX_LOGIT = 15.0
+#: Bits of `Gaussians.flags`.
+DELETED, SELECTED, LOCKED, HIDDEN = 1, 2, 4, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +146,10 @@ class Gaussians:
             raise ValueError(f"expected a mask of {len(self)} rows, got {len(rows)}")
         index = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
         return self.map(lambda value: value.index_select(0, index))
+
+    def shown(self) -> "Gaussians":
+        """Those that are neither deleted nor hidden: what is drawn and exported."""
+        return self.select((self.flags & (DELETED | HIDDEN)) == 0)
 
     def to(self, device: torch.device | str) -> "Gaussians":
         """All fields on `device`."""

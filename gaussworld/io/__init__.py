@@ -7,9 +7,20 @@ from typing import Protocol, cast, runtime_checkable
 from ..capture import Capture
 from ..errors import CaptureError, FileFormatError
 from ..gaussians import Gaussians
+from ..world import World
 from .framing import Framing
 
-__all__ = ["FORMATS", "Framing", "load", "load_capture", "load_framing", "save", "save_cameras"]
+__all__ = [
+    "FORMATS",
+    "Framing",
+    "load",
+    "load_capture",
+    "load_framing",
+    "load_world",
+    "save",
+    "save_cameras",
+    "save_world",
+]
 
 #: What a run folder calls its Gaussians.
 SCENE = "scene.ply"
@@ -18,6 +29,8 @@ FORMATS = {
     ".ply": "ply",
     ".splat": "splat",
 }
+#: Those of them whose modules are `WorldFormat`s too.
+WORLD_FORMATS: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -29,6 +42,15 @@ class GaussianFormat(Protocol):
     def read_framing(self, path: Path) -> Framing: ...
 
     def write(self, gaussians: Gaussians, path: Path, framing: Framing) -> None: ...
+
+
+@runtime_checkable
+class WorldFormat(Protocol):
+    """What a module in `FORMATS` offers beside, when its files keep objects apart."""
+
+    def read_world(self, path: Path) -> World: ...
+
+    def write_world(self, world: World, path: Path) -> None: ...
 
 
 def load(path: Path | str) -> Gaussians:
@@ -82,6 +104,33 @@ def save(
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"{path}: expected a suffix among {', '.join(FORMATS)}, got {path.suffix!r}")
     _format_of(path).write(gaussians, path, Framing(frame, up, metres_per_unit))
+
+
+def load_world(path: Path | str) -> World:
+    """Read a world from any file of Gaussians or a run folder; formats without objects give what ids they have.
+
+    Raises:
+        FileFormatError: as `load`.
+    """
+    path = _existing(path)
+    if path.suffix.lower() in WORLD_FORMATS:
+        return cast(WorldFormat, _format_of(path)).read_world(path)
+    gaussians, framing = load(path), load_framing(path)
+    return World.from_gaussians(gaussians, metres_per_unit=framing.metres_per_unit, up=framing.up)
+
+
+def save_world(world: World, path: Path | str) -> None:
+    """Write what is shown of a world; formats that have no objects get all Gaussians in the world frame.
+
+    Raises:
+        ValueError: an unknown suffix, or nothing to write.
+        GaussWorldError: the file system refuses.
+    """
+    path = Path(path)
+    if path.suffix.lower() in WORLD_FORMATS:
+        cast(WorldFormat, _format_of(path)).write_world(world, path)
+    else:
+        save(world.posed().shown(), path, up=world.up, metres_per_unit=world.metres_per_unit)
 
 
 def load_capture(

@@ -9,7 +9,8 @@ import torch
 from gaussworld.gaussians import Gaussians
 from gaussworld.pose import look_at
 from gaussworld.state import Action, ActionSpec, Dynamics, Rollout, State, stack
-from gaussworld.world import Joint, ObjectKind, World, WorldObject
+from gaussworld.world import World
+from gaussworld.world_object import Joint, ObjectKind, WorldObject
 
 IDENTITY = [0.0, 0, 0, 1, 0, 0, 0]
 TOOL = ActionSpec("tool_pose", 2, "world", "m", 10.0)

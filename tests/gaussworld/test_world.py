@@ -13,7 +13,8 @@ from gaussworld.errors import UnknownScale
 from gaussworld.gaussians import Gaussians
 from gaussworld.pose import normalize_quats, pose_from, rotation_from_quats, transform_points
 from gaussworld.state import State
-from gaussworld.world import Joint, Material, ObjectKind, World, WorldObject
+from gaussworld.world import World
+from gaussworld.world_object import Joint, Material, ObjectKind, WorldObject
 
 DOUBLE = torch.float64
 seeds = st.integers(0, 2**31 - 1)
