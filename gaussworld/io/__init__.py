@@ -107,7 +107,7 @@ def save(
 
 
 def load_world(path: Path | str) -> World:
-    """Read a world from any file of Gaussians or a run folder; formats without objects give what ids they have.
+    """Read a world from a file of Gaussians or a run folder; formats without objects give the ids they have.
 
     Raises:
         FileFormatError: as `load`.
