@@ -1,6 +1,6 @@
 # `make demo` and `make test` work in a fresh clone: both install GaussWorld into $(VENV) first, and again when the
-# kernels or the dependencies change. Settings: VENV=<folder>, PYTHON=<interpreter>, TORCH_INDEX=<address of
-# PyTorch's CPU wheels>, ARGS='<flags for demo, test, bench>'.
+# kernels or the dependencies change, or modules come, go or move. Settings: VENV=<folder>, PYTHON=<interpreter>,
+# TORCH_INDEX=<address of PyTorch's CPU wheels>, ARGS='<flags for demo, test, bench>'.
 
 VENV ?= .venv
 PYTHON ?=
@@ -12,9 +12,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 STAMP := $(VENV)/.gaussworld-installed
 KERNELS := $(wildcard gaussworld/render/kernels/*.cpp gaussworld/render/kernels/*.h)
 CXX_FOUND := $${CXX:-c++} --version
+# An editable install keeps a map of the modules there were, so the stamp holds their list: it is out of date when the
+# list differs, not when what is in them does. $(NEW_MODULES) is empty or FORCE, found out whenever make starts.
+MODULES := find gaussworld recon dynamics viewer -name '[!.]*.py' | LC_ALL=C sort
+NEW_MODULES := $(shell $(MODULES) | cmp -s - '$(STAMP)' || echo FORCE)
 TORCH_INDEX ?=
 
-.PHONY: help install demo test lint format bench gpu wheel readme clean
+.PHONY: help install demo test lint format bench gpu wheel readme clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -22,7 +26,7 @@ help: ## List the targets.
 
 install: $(STAMP) ## Create .venv with GaussWorld, its dependencies and the development tools.
 
-demo: $(STAMP) ## Fit Gaussians to a small tabletop scene: about a quarter of a minute, after the install.
+demo: $(STAMP) ## Fit Gaussians to a small tabletop scene: under half a minute, after the install.
 	$(BIN)/gaussworld demo $(ARGS)
 
 test: $(STAMP) ## Run the test suite.
@@ -58,13 +62,14 @@ clean: ## Remove everything that was built, .venv included.
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(KERNELS)
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(KERNELS) $(NEW_MODULES)
 	@$(system_packages)
 	@$(create_environment)
+	@$(MODULES) >$@.new
 	@$(install_torch)
 	$(PIP) install --constraint constraints.txt 'scikit-build-core>=1.0' cmake ninja
 	@$(install_gaussworld)
-	@touch $@
+	@mv $@.new $@
 	@echo "Installed. The command is $(BIN)/gaussworld; after '. $(BIN)/activate' it is gaussworld."
 
 # A compiler and the libraries open3d loads: installed where that is allowed, else named in one sentence.

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        return _fail(*_explained(error, words[0]))
+        return _fail(*_explained(error, _verb(words)[0]))
 
 
 def _dispatch(words: Sequence[str], verbose: bool) -> int:
@@ -52,10 +52,14 @@ def _dispatch(words: Sequence[str], verbose: bool) -> int:
     if words[0] == "--version":
         sys.stdout.write(f"gaussworld {__version__}\n")
         return 0
-    verb, flags = words[0], words[1:]
+    verb, flags = _verb(words)
+    if verb in _families():
+        sys.stdout.write(overview(verb))
+        return 0
     if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"verbs are {', '.join(VERBS)}"
+        known = [name for name in VERBS if name.startswith(verb.split()[0] + " ")] or [*VERBS]
+        close = difflib.get_close_matches(verb, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"verbs are {', '.join(known)}"
         raise ConfigError(f"expected a verb, got {verb!r}; {hint}")
     function = resolve(VERBS[verb].target)
     call = parse_command(verb, function, flags)
@@ -67,11 +71,23 @@ def _dispatch(words: Sequence[str], verbose: bool) -> int:
     return 0
 
 
-def overview() -> str:
-    """What `gaussworld --help` prints: every verb with one line, by group."""
-    width = max(map(len, VERBS)) + 2
+def _verb(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The verb, of two words for a family such as `world`, and what follows it."""
+    count = 2 if words[0] in _families() and len(words) > 1 and not words[1].startswith("-") else 1
+    return " ".join(words[:count]), list(words[count:])
+
+
+def _families() -> set[str]:
+    """First words of verbs that have two."""
+    return {name.split()[0] for name in VERBS if " " in name}
+
+
+def overview(family: str = "") -> str:
+    """What `gaussworld --help` prints: every verb, or those of a family, with one line each, by group."""
+    chosen = {name: verb for name, verb in VERBS.items() if not family or name.startswith(f"{family} ")}
+    width = max(map(len, chosen)) + 2
     lines = [USAGE, ""]
-    for group, verbs in groupby(VERBS.items(), key=lambda item: item[1].group):
+    for group, verbs in groupby(chosen.items(), key=lambda item: item[1].group):
         lines += [f"{group}:", *(f"  {name:<{width}}{verb.help}" for name, verb in verbs), ""]
     return "\n".join([*lines, "Anywhere:", FLAGS, ""])
 

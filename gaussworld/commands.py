@@ -24,6 +24,7 @@ from .io.video import write_video
 from .pose import look_at, pose_from, rotation_from_rotvec
 from .render import Output, Rendering, RenderSettings
 from .render import render as draw
+from .verbs import resolve
 
 Vector = tuple[float, float, float]
 Axis = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
@@ -31,6 +32,9 @@ Shown = Literal["rgb", "depth", "normals", "alpha"]
 Scene = Annotated[Path, tyro.conf.arg(metavar="SCENE")]
 PERCENTILES = (5, 50, 95)
 FOV_DEG = 50.0
+#: What only a spoke knows, resolved at use: the facts of a run, and the path and size of its turning picture.
+_RUN_FACTS = "recon.outcome:run_facts"
+_TOUR, _TOUR_SIZE = "recon.tour:scene_tour", "recon.tour:video_size"
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ _FRAMED, _SETTINGS = Viewpoint(), RenderSettings()
 
 
 def info(path: Annotated[Path, tyro.conf.arg(metavar="PATH")], /, *, json: bool = False) -> None:
-    """Say what a splat file or a capture holds.
+    """Say what a splat file, a run or a capture holds.
 
     Args:
         path: a file of Gaussians (.ply, .splat), a run folder, a transforms.json, or the folder of a capture.
@@ -70,6 +74,8 @@ def info(path: Annotated[Path, tyro.conf.arg(metavar="PATH")], /, *, json: bool 
         facts |= _capture_facts(_cameras(path))
     else:
         facts |= _gaussian_facts(path)
+    if (path / "run.json").is_file():
+        facts |= resolve(_RUN_FACTS)(path)
     print(json_text.dumps(_finite(facts), indent=2, allow_nan=False) if json else _table(facts))
 
 
@@ -131,7 +137,8 @@ def render(
         out: the picture (.png, .jpg) or, with --turntable, the video (.mp4) to write.
         output: what to show; depth is white near and black far, normals are (n + 1) / 2.
         background: colour behind everything, range [0, 1].
-        turntable: make a video of this many frames, once around the scene in 30 frames a second.
+        turntable: make a video of this many frames, 30 a second, once around the scene; of a run folder from
+            where its pictures were taken, unless --camera, --eye, --target or --fov-deg say otherwise.
         force: overwrite a file that exists.
         view: where to look from.
         config: constants of the rasterizer.
@@ -139,11 +146,7 @@ def render(
     _refuse_overwriting(out, force)
     _check_turntable(turntable, out)
     gaussians = io.load(scene)
-    view = _as_captured(view, scene) if turntable is None else view
-    up = _direction(view.up) if view.up else io.load_framing(scene).up or (0.0, 0.0, 1.0)
-    camera, pivot = choose_camera(view, gaussians, torch.tensor(up))
-    cameras = [camera] if turntable is None else around(camera, pivot, torch.tensor(up), turntable)
-
+    cameras = _viewpoints(view, scene, gaussians, turntable)
     seen: list[bool] = []
 
     def pictures() -> Iterator[Float[Tensor, "h w 3"]]:
@@ -159,7 +162,21 @@ def render(
     else:
         write_video(out, pictures(), fps=30.0)
     empty = "" if any(seen) else " No Gaussian is in view: try other --eye and --target, or leave them out."
-    print(f"Wrote {out} ({camera.width}x{camera.height}).{empty}")
+    print(f"Wrote {out} ({cameras[0].width}x{cameras[0].height}).{empty}")
+
+
+def _viewpoints(view: Viewpoint, scene: Path, gaussians: Gaussians, turntable: int | None) -> list[Camera]:
+    """The camera of a picture, or those of a video of `turntable` frames."""
+    up = torch.tensor(_direction(view.up) if view.up else io.load_framing(scene).up or (0.0, 0.0, 1.0))
+    if turntable is None:
+        return [choose_camera(_as_captured(view, scene), gaussians, up)[0]]
+    free = all(value is None for value in (view.camera, view.index, view.eye, view.target, view.fov_deg))
+    if free and (scene / "transforms.json").is_file():
+        capture = _cameras(scene / "transforms.json")
+        size = _size(view, *resolve(_TOUR_SIZE)(capture))
+        return resolve(_TOUR)(capture, gaussians, up, turntable, *size)
+    camera, pivot = choose_camera(view, gaussians, up)
+    return around(camera, pivot, up, turntable)
 
 
 def _as_captured(view: Viewpoint, scene: Path) -> Viewpoint:
@@ -412,6 +429,8 @@ def _spelled(key: str, value: Any) -> str:
     if isinstance(value, dict):
         names = {name: f"{name} %" if key.endswith("percentiles") else name for name in value}
         return ", ".join(f"{names[name]}: {_spelled('', inner)}" for name, inner in value.items()) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list):
         return "  ".join(f"{inner:.6g}" for inner in value)
     return f"{value:,}" if isinstance(value, int) else str(value)

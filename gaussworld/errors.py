@@ -27,3 +27,15 @@ class BackendUnavailable(GaussWorldError):
 
 class UnknownScale(GaussWorldError):
     """Physics was asked of a world of unknown scale; the message says how to set it."""
+
+
+class StoreError(GaussWorldError):
+    """A stored world cannot be opened or written: not a world, damaged, of a newer format, or in use."""
+
+
+class ConflictError(StoreError):
+    """Somebody else committed first; the message names both revisions, and nothing is lost."""
+
+
+class EditError(GaussWorldError):
+    """An edit cannot be done to this world: no such object, a locked one, or values out of range."""

@@ -1,7 +1,7 @@
 """Events of long work and their listeners: progress bar, plain lines, metrics.jsonl; logging's set-up.
 
 Long work (training, reconstruction, planning) is an iterator of events that ends with `Done`; prints nothing.
-`follow` is the listener of the command line:
+`drain` runs it to its end; `follow` does so for the command line, and shows how it goes:
 
     fitted = follow(train(capture, config), "Fitting", metrics=run / "metrics.jsonl").result
 """
@@ -79,11 +79,45 @@ _Listener = Callable[[Progress | Notice], None]
 _SECONDS_BETWEEN_LINES = 10.0
 
 
+def drain(
+    events: Iterable[Event[T]], listen: Callable[[Event[T]], None] | None = None, title: str = "work"
+) -> Done[T]:
+    """Run long work to its end, in Python as on the command line.
+
+    The first Ctrl-C waits for the next event and closes work that is a generator there, so that its `finally`
+    blocks find everything whole; a second one does not wait. One line on stderr says so, nothing else is
+    shown.
+
+    Args:
+        events: the work; its last event is `Done`.
+        listen: is handed every event, `Done` too.
+        title: what the work is called if it has no end.
+
+    Returns:
+        The `Done` event.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the work is closed.
+        ValueError: the work ended without `Done`.
+    """
+    with ExitStack() as stack:
+        if isinstance(events, Generator):
+            stack.callback(events.close)
+        interrupted = stack.enter_context(_patient_interrupts())
+        for event in events:
+            if listen is not None:
+                listen(event)
+            if isinstance(event, Done):
+                return event
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+    raise ValueError(f"{title}: expected a stream of events that ends with Done, but it ended without")
+
+
 def follow(events: Iterable[Event[T]], title: str, metrics: Path | str | None = None) -> Done[T]:
     """Run long work to its end; show a progress bar on a terminal and a line every few seconds elsewhere.
 
-    Everything is shown on stderr. The first Ctrl-C waits for the next event and closes work that is a
-    generator there, so that its `finally` blocks find everything whole; a second one does not wait.
+    Everything is shown on stderr. Ctrl-C ends it as `drain` says.
 
     Args:
         events: the work; its last event is `Done`.
@@ -94,25 +128,23 @@ def follow(events: Iterable[Event[T]], title: str, metrics: Path | str | None = 
         The `Done` event.
 
     Raises:
+        KeyboardInterrupt: Ctrl-C; the work is closed.
         ValueError: the work ended without `Done`.
     """
     with ExitStack() as stack:
-        if isinstance(events, Generator):
-            stack.callback(events.close)
         listeners = [stack.enter_context(_shown(title))]
         if metrics is not None:
             listeners.append(stack.enter_context(_recorded(Path(metrics))))
-        interrupted = stack.enter_context(_patient_interrupts())
-        for event in events:
-            if isinstance(event, Done):
-                if event.message:
-                    _console().print(escape(event.message))
-                return event
-            for listener in listeners:
-                listener(event)
-            if interrupted.is_set():
-                raise KeyboardInterrupt
-    raise ValueError(f"{title}: expected a stream of events that ends with Done, but it ended without")
+
+        def listen(event: Event[T]) -> None:
+            if not isinstance(event, Done):
+                for listener in listeners:
+                    listener(event)
+
+        done = drain(events, listen, title)
+    if done.message:
+        _console().print(escape(done.message))
+    return done
 
 
 def setup_logging(verbose: bool = False) -> None:

@@ -36,6 +36,27 @@ VERBS: dict[str, Verb] = {
         "recon.commands:splat", "Fit Gaussians to pictures whose cameras are known.", "Reconstruction"
     ),
     "score": Verb("recon.commands:score", "Compare Gaussians with pictures.", "Reconstruction"),
+    **{
+        f"world {name}": Verb(
+            f"gaussworld.store.commands:{name.replace('list', 'list_objects')}", text, "Worlds"
+        )
+        for name, text in {
+            "create": "Make a stored world of a run, a splat file or a scene.",
+            "list": "List the objects of a world, or the worlds in a folder.",
+            "log": "Show a world's history.",
+            "diff": "Say what differs between two revisions.",
+            "edit": "Do one edit, given as JSON.",
+            "undo": "Go back, one revision or several.",
+            "redo": "Go forward again.",
+            "branch": "List branches, or begin one.",
+            "tag": "List tags, or name a revision.",
+            "checkout": "Choose the branch that opens.",
+            "verify": "Read everything again and name what is damaged.",
+            "gc": "Forget what no branch or tag leads to, and free its room.",
+            "pack": "Write a world with its history as one .worldz file.",
+            "unpack": "Make a world of a .worldz file.",
+        }.items()
+    },
     "info": Verb("gaussworld.commands:info", "Say what a splat file or a capture holds."),
     "convert": Verb("gaussworld.commands:convert", "Write Gaussians in another format."),
     "render": Verb("gaussworld.commands:render", "Draw Gaussians as a picture or a turntable video."),

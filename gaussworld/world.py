@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -30,7 +31,7 @@ class World:
     """Everything that exists and does not change by itself."""
 
     objects: Mapping[int, WorldObject] = field(default_factory=dict)
-    """By id, in the order in which `posed` lists them."""
+    """By id, ascending, which is the order in which `posed` lists them."""
     cameras: tuple[Camera, ...] = ()
     metres_per_unit: float | None = None
     """How long one unit of this world's coordinates is [m]; None while nobody knows, 1 after `in_metres`."""
@@ -42,7 +43,7 @@ class World:
     """Name of the stored revision this is; None for a world that is not stored."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "objects", dict(self.objects))
+        object.__setattr__(self, "objects", dict(sorted(self.objects.items())))
         for key, item in self.objects.items():
             if key != item.id:
                 raise ValueError(
@@ -85,6 +86,37 @@ class World:
             objects[number] = WorldObject(number, f"object {number}", rest, ObjectKind.RIGID, pose)
         return cls(objects, tuple(cameras), metres_per_unit, up)
 
+    @classmethod
+    def open(cls, path: Path | str, revision: str | int | None = None) -> "World":
+        """Read a stored world; its Gaussians are mapped from the disk, and nothing is ever written there.
+
+        Changes go through a `Session`.
+
+        Args:
+            path: the world's folder.
+            revision: a branch, a tag or a revision's number; default: the branch that is checked out.
+
+        Raises:
+            StoreError: no world there, a newer format, or damage.
+            ConfigError: no such revision.
+        """
+        from .store import Store
+
+        with Store(path, read_only=True) as store:
+            number = store.branch().revision if revision is None else store.resolve(str(revision))
+            return store.read(number).world
+
+    def save(self, path: Path | str) -> "World":
+        """Store this world in a new folder, as its first revision; gives the stored one.
+
+        Raises:
+            StoreError: something is there already, or the file system refuses.
+        """
+        from .store import Store
+
+        with Store.create(path, self) as store:
+            return store.read(store.branch().revision).world
+
     @property
     def next_id(self) -> int:
         """The lowest id above all in use, and above the background's."""
@@ -101,7 +133,7 @@ class World:
         """
         poses = {} if state is None else state.world_from_objects()
         for number in poses:
-            self._find(number)
+            self.find(number)
         if not self.objects:
             return Gaussians(*(torch.zeros(0, *shape) for shape in ((3,), (4,), (3,), (), (1, 3))))
         return cat([item.posed(poses.get(number)) for number, item in self.objects.items()])
@@ -116,7 +148,7 @@ class World:
         Raises:
             ValueError: there is no such object, or others are mounted on it.
         """
-        self._find(object_id)
+        self.find(object_id)
         if mounted := [number for number, item in self.objects.items() if item.parent == object_id]:
             raise ValueError(
                 f"object {object_id}: expected nothing mounted on it, got {mounted}; remove those first"
@@ -129,14 +161,14 @@ class World:
         Raises:
             ValueError: there is no such object, or the pose is not rigid.
         """
-        old = self._find(object_id).world_from_object
+        old = self.find(object_id).world_from_object
         motion = world_from_object.to(old) @ invert_pose(old)
         carried = {
             number: replace(
                 item, world_from_object=motion.to(item.world_from_object) @ item.world_from_object
             )
             for number, item in self.objects.items()
-            if object_id in self._ancestors(item)
+            if object_id in self.ancestors(item)
         }
         carried[object_id] = replace(self.objects[object_id], world_from_object=world_from_object.to(old))
         return replace(self, objects={**self.objects, **carried})
@@ -149,8 +181,9 @@ class World:
         """
         if self.metres_per_unit is None:
             raise UnknownScale(
-                "expected a world of known scale, got metres_per_unit = None; measure one distance in it and"
-                " set it with `dataclasses.replace(world, metres_per_unit=...)`"
+                "expected a world of known scale, got metres_per_unit = None; measure a distance in it and"
+                " set it: edit.SetScale, or `gaussworld world edit W set-scale` with"
+                """ '{"a": [x, y, z], "b": [x, y, z], "metres": 0.5}'"""
             )
         return self.metres_per_unit
 
@@ -184,23 +217,30 @@ class World:
             world_from_source=new_from_old.to(source) @ stretch @ source,
         )
 
-    def _find(self, object_id: int) -> WorldObject:
+    def find(self, object_id: int) -> WorldObject:
+        """The object of an id.
+
+        Raises:
+            ValueError: there is none; the message lists those there are.
+        """
         if object_id not in self.objects:
-            known = ", ".join(f"{number} ({item.name})" for number, item in self.objects.items()) or "none"
+            names = [f"{number} ({item.name})" for number, item in self.objects.items()]
+            known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") or "none"
             raise ValueError(
                 f"expected the id of an object of this world, got {object_id}; there are {known}"
             )
         return self.objects[object_id]
 
-    def _ancestors(self, item: WorldObject) -> list[int]:
+    def ancestors(self, item: WorldObject) -> list[int]:
+        """Ids of what an object is mounted on, its parent first."""
         chain: list[int] = []
         while item.parent is not None and item.parent not in chain:
             chain.append(item.parent)
-            item = self._find(item.parent)
+            item = self.find(item.parent)
         return chain
 
     def _check_ancestry(self, item: WorldObject) -> None:
-        if item.id in self._ancestors(item):
+        if item.id in self.ancestors(item):
             raise ValueError(
                 f"object {item.id} ({item.name}): expected a tree of parents, got a cycle through it"
             )

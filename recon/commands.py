@@ -30,7 +30,7 @@ from .reconstruct import (
     reconstruction,
     training_device,
 )
-from .run import Run, begin, claim, settings_of
+from .run import Clock, Run, begin, claim, settings_of
 from .sfm import SfmConfig
 from .truth import camera_errors
 
@@ -140,7 +140,8 @@ def sfm(
         )
     settings = settings_of(config, place, video)
     run = claim(out, "sfm", [str(path.resolve()) for path in inputs], settings, resume)
-    print(follow(_cameras(source, run, ReconConfig(place=place, video=video, sfm=config)), "Cameras").result)
+    events = _cameras(source, run, ReconConfig(place=place, video=video, sfm=config), resume)
+    print(follow(events, "Cameras").result)
 
 
 def score(
@@ -220,7 +221,7 @@ def summary(result: Reconstruction) -> str:
     judged = next((split for split in ("test", "validation", "train") if report["scores"].get(split)), None)
     lines = [
         f"{report['gaussians']:,} Gaussians from {report['images_used']} of {report['images_given']} pictures"
-        f" in {_duration(sum(report['seconds'].values()))}."
+        f"{_of_video(report.get('video_frames'))} in {_duration(sum(report['seconds'].values()))}."
     ]
     if judged is not None:
         scores = report["scores"][judged]
@@ -235,16 +236,25 @@ def summary(result: Reconstruction) -> str:
     return "\n".join(lines)
 
 
-def _cameras(source: Source, run: Run, options: ReconConfig) -> Iterator[Event[str]]:
+def _of_video(frames: int | None) -> str:
+    return "" if frames is None else f", chosen from {frames:,} frames of video,"
+
+
+def _cameras(source: Source, run: Run, options: ReconConfig, resume: bool) -> Iterator[Event[str]]:
     """Cameras found and written; the result says what came out."""
-    found = yield from posed(source, run, options)
-    placed = place_capture(found.capture, options.place, keep=False)
+    clock = Clock(run, resume)
+    with clock.running():
+        clock.enter("cameras")
+        found = yield from posed(source, run, options)
+        placed = place_capture(found.capture, options.place, keep=False)
+        clock.kept = True
     begin(run, "sfm", options.sfm, settings_of(options.sfm, options.place, options.video), resume=True)
     save_placed(run, placed)
     run.write(finished=True)
     capture = placed.capture
     yield Done(
-        f"Found the cameras of {len(capture)} of {found.given} pictures and {len(capture.points):,} points.\n"
+        f"Found the cameras of {len(capture)} of {found.given} pictures{_of_video(found.video_frames)} and"
+        f" {len(capture.points):,} points.\n"
         f"  {run.cameras}  cameras; gaussworld splat {run.folder} -o OUT fits Gaussians to them\n"
         f"  {run.sfm / 'sparse' / '0'}  the COLMAP model"
     )

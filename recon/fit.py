@@ -134,6 +134,12 @@ class Fit:
         device = self.parameters.leaf("means").device
         return PoseRefinement(len(self.levels[-1]), self.parameters.extent, device)
 
+    def twin(self) -> "Fit":
+        """Another fit at the same moment that shares only the pictures: its steps leave this one as it is."""
+        twin = _assembled(self.config, self.levels, _placeholder(), self.parameters.extent, torch.Generator())
+        twin.restore(self.state())
+        return twin
+
     def state(self) -> dict[str, Tensor]:
         """Everything that changes from step to step, as tensors."""
         counts = torch.tensor([self.step, int(self.tried_poses), int(self.poses is not None)])
@@ -182,13 +188,25 @@ def start(
     else:
         gaussians = _placeholder()
     levels = tuple(tuple(view.shrunk(factor).to(device) for view in views) for factor in _factors(config))
-    parameters = Parameters(gaussians.to(device), config.rates, extent)
-    strategy = strategy_for(config.strategy, config.max_gaussians, extent, generator)
-    exposure = Exposure(len(views), torch.device(device)) if config.exposure else None
-    fit = Fit(config, levels, parameters, strategy, generator, exposure)
+    fit = _assembled(config, levels, gaussians, extent, generator)
     if resume is not None:
         fit.restore(resume)
     return fit
+
+
+def _assembled(
+    config: TrainConfig,
+    levels: tuple[tuple[View, ...], ...],
+    gaussians: Gaussians,
+    extent: float,
+    generator: torch.Generator,
+) -> Fit:
+    """A fit at step 0 on the device of its pictures."""
+    device = levels[-1][0].pixels.device
+    parameters = Parameters(gaussians.to(device), config.rates, extent)
+    strategy = strategy_for(config.strategy, config.max_gaussians, extent, generator)
+    exposure = Exposure(len(levels[-1]), device) if config.exposure else None
+    return Fit(config, levels, parameters, strategy, generator, exposure)
 
 
 def _factors(config: TrainConfig) -> list[int]:

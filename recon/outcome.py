@@ -1,9 +1,10 @@
-"""The end of a run: how good it is, the turning picture, and the report."""
+"""The end of a run: how good it is, the turning picture, the report, and what its files say later."""
 
-import time
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gaussworld.camera import Camera
+from gaussworld.errors import GaussWorldError
 from gaussworld.gaussians import Gaussians
+from gaussworld.io import load_capture
+from gaussworld.io.json_object import read_object
 from gaussworld.io.video import write_video
 from gaussworld.log import Progress
 from gaussworld.render import render
@@ -22,16 +26,19 @@ from .frames import View
 from .memory import peak_device_memory, peak_memory
 from .perceptual import lpips_metric
 from .place import Placed
-from .report import CurvePoint, Panel, Report, machine_facts, worst_panels, write_report
-from .run import Run
-from .tour import turning_path, video_size
+from .report import CurvePoint, Panel, Report, machine_facts, read_report, worst_panels, write_report
+from .report.record import JSON_NAME
+from .run import Clock, Run
+from .tour import scene_tour
 from .train_run import read_metrics
 
+logger = logging.getLogger(__name__)
+
 _VIDEO_FRAMES, _VIDEO_FPS = 180, 30.0
-#: Gaussians that stand in for sparse points.
-_POINTS = 2000
 #: Training pictures that are scored beside the held-out ones: a look at how much the fit learnt by heart.
 _TRAINING_SCORED = 8
+#: [bytes] A larger file is none of a run's.
+_LARGEST_JSON = 1 << 28
 
 
 def write_outcome(
@@ -40,7 +47,7 @@ def write_outcome(
     placed: Placed,
     views: Mapping[str, Sequence[View]],
     facts: Mapping[str, Any],
-    seconds: dict[str, float],
+    clock: Clock,
 ) -> Iterator[Progress]:
     """Judge the fit, write the turning picture, report.json and report.html.
 
@@ -50,17 +57,16 @@ def write_outcome(
         placed: its capture.
         views: all views by split.
         facts: what else the report says: title, input, input_kind, images_given, left_out.
-        seconds: by stage so far; this stage is added.
+        clock: it runs for the judging.
     """
-    begun, background = time.monotonic(), fit.config.background
-    gaussians = fit.gaussians
+    gaussians, background = fit.gaussians, fit.config.background
     scores, panels = _judged(fit, views)
-    seconds["judging"] = round(time.monotonic() - begun, 2)
-    begun = time.monotonic()
+    clock.enter("turning picture")
     yield Progress(0, None, stage="Turning picture")
-    cameras = turning_cameras(placed, gaussians, _VIDEO_FRAMES)
+    up = torch.tensor(placed.up.direction if placed.up is not None else (0.0, 0.0, 1.0))
+    cameras = scene_tour(placed.capture, gaussians, up, _VIDEO_FRAMES)
     write_video(run.turntable, drawn(gaussians, cameras, background), _VIDEO_FPS)
-    seconds["turning picture"] = round(time.monotonic() - begun, 2)
+    clock.enter("")
     peak = peak_memory()
     report = Report(
         **facts,
@@ -69,7 +75,7 @@ def write_outcome(
         sh_degree=gaussians.sh_degree,
         scores=scores,
         curve=_curve(run),
-        seconds=seconds,
+        seconds=clock.seconds,
         peak_memory=peak,
         peak_device_memory=peak_device_memory(),
         scale=None if placed.scale is None else asdict(placed.scale),
@@ -84,18 +90,6 @@ def write_outcome(
     write_report(run.folder, report, panels)
 
 
-def turning_cameras(placed: Placed, gaussians: Gaussians, frames: int) -> list[Camera]:
-    """Cameras of a turn around what the capture looks at; Gaussians stand in where it brings no points."""
-    capture = placed.capture
-    if not len(capture.points):
-        rows = torch.linspace(0, len(gaussians) - 1, min(len(gaussians), _POINTS)).long()
-        some = gaussians.to("cpu").select(rows)
-        capture = replace(capture, points=some.means, colors=some.rgb.clamp(0, 1))
-    up = torch.tensor(placed.up.direction if placed.up is not None else (0.0, 0.0, 1.0))
-    width, height = video_size(capture)
-    return turning_path(capture, up, frames, width, height)
-
-
 @torch.no_grad()
 def drawn(
     gaussians: Gaussians, cameras: Sequence[Camera], background: tuple[float, float, float]
@@ -103,6 +97,66 @@ def drawn(
     """Pictures of Gaussians from each camera."""
     for camera in cameras:
         yield render(gaussians, camera, background=background).rgb.clamp(0, 1).cpu()
+
+
+def run_facts(folder: Path) -> dict[str, Any]:
+    """What the JSON files of a run say, finished or not; `gaussworld info` tells it.
+
+    Files that are not there are passed over, those that cannot be read too, with a warning.
+    """
+    run, facts = Run(folder), {}
+    try:
+        card = run.read()
+    except GaussWorldError as error:
+        logger.warning("Left out: %s", error)
+        return {}
+    for ask in (_card_facts, _picture_facts, _score_facts, _scale_facts):
+        try:
+            facts |= ask(run, card)
+        except GaussWorldError as error:
+            logger.warning("Left out: %s", error)
+    return facts
+
+
+def _card_facts(run: Run, card: Mapping[str, Any]) -> dict[str, Any]:
+    seconds = round(sum(card.get("seconds", {}).values()), 1)
+    return {"finished": bool(card.get("finished")), "seconds": seconds}
+
+
+def _picture_facts(run: Run, card: Mapping[str, Any]) -> dict[str, Any]:
+    if not run.cameras.exists():
+        return {}
+    capture = load_capture(run.cameras, need_pictures=False)
+    return {"pictures": len(capture), "pictures_held_out": sum(1 for _ in capture.of("test"))}
+
+
+def _score_facts(run: Run, card: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a run that goes on, how far its curve got: a report that is there is of an earlier one."""
+    if card.get("finished"):
+        if not (run.folder / JSON_NAME).exists():
+            return {}
+        report = read_report(run.folder)
+        held_out = report.get("scores", {}).get("test", {})
+        return {
+            "pictures_given": report.get("images_given"),
+            "video_frames": report.get("video_frames"),
+            "held_out_psnr": held_out.get("psnr"),
+            "held_out_ssim": held_out.get("ssim"),
+        }
+    rows = read_metrics(run)
+    judged = [row["held_out_psnr"] for row in rows if row.get("held_out_psnr") is not None]
+    return {"steps": rows[-1]["step"] if rows else 0, "held_out_psnr": judged[-1] if judged else None}
+
+
+def _scale_facts(run: Run, card: Mapping[str, Any]) -> dict[str, Any]:
+    if not run.frame.exists():
+        return {}
+    scale = read_object(run.frame, _LARGEST_JSON).get("scale") or {}
+    return {
+        "metres_per_unit": scale.get("metres_per_unit"),
+        "scale_source": scale.get("source", "unknown"),
+        "scale_confidence": scale.get("confidence"),
+    }
 
 
 def _judged(fit: Fit, views: Mapping[str, Sequence[View]]) -> tuple[dict[str, Scores], list[Panel]]:

@@ -4,9 +4,9 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 
+from gaussworld.camera import CameraModel
 from gaussworld.capture import Frame
 from gaussworld.errors import CaptureError, FileFormatError, GaussWorldError
 from gaussworld.log import Done, Event, Notice, Progress
@@ -16,11 +16,21 @@ from .frames import View, load_view
 from .memory import available_memory
 from .threads import one_torch_thread
 
-#: [bytes] Parameters, gradients, two moments and the rasterizer's workspace of one Gaussian of degree 3.
-_PER_GAUSSIAN = 59 * 4 * 4 + 600
+_MOST_THREADS = 8
+#: [bytes] One row of Gaussians of degree 3.
+_ROW = 59 * 4
+#: [bytes] Parameters, gradients, two moments and the rasterizer's workspace of one Gaussian.
+_PER_GAUSSIAN = 4 * _ROW + 600
+#: [bytes] What a checkpoint takes while it is written: parameters and moments as copies, as bytes, as a file.
+_PER_GAUSSIAN_SAVED = 9 * _ROW
+#: [bytes] What a twin takes on which corrections of poses are tried.
+_PER_GAUSSIAN_TRIED = 4 * _ROW
 #: [bytes] What torch, the rasterizer's buffers of a picture and the rest take.
 _OVERHEAD = 600 << 20
 _PER_PIXEL_IN_WORK = 200
+#: [bytes] At most, of each pixel in a file while it is decoded; of each that is left after the first
+#: shrinking, without and with a lens to straighten; of each whose depth another camera measured.
+_DECODED, _FINISHED, _STRAIGHTENED, _CARRIED_OVER = 44, 54, 120, 60
 
 
 def read_views(
@@ -41,8 +51,7 @@ def read_views(
             return error
 
     views: list[View | None] = []
-    workers = max(1, min(8, os.cpu_count() or 1))
-    with one_torch_thread(), ThreadPoolExecutor(workers) as pool:
+    with one_torch_thread(), ThreadPoolExecutor(decoding_threads(frames, longest)) as pool:
         for view in pool.map(loaded, frames):
             if not isinstance(view, View):
                 yield Notice(f"Left out: {view}.")
@@ -75,17 +84,52 @@ def check_budget(frames: Sequence[Frame], config: TrainConfig, folder: Path) -> 
 
 
 def memory_needed(frames: Sequence[Frame], config: TrainConfig) -> int:
-    """[bytes] An estimate of what training will take at its peak."""
-    sizes = [_size(frame, config.resolution) for frame in frames]
-    kept = sum(w * h * (3 + 4 * (frame.depth is not None)) for (w, h), frame in zip(sizes, frames))
-    largest = max(chain((w * h for w, h in sizes), [0]))
+    """[bytes] An estimate of what a run takes at its peak: while it reads, or while it trains and saves."""
+    kept = _kept(frames, config.resolution)
+    threads = decoding_threads(frames, config.resolution)
+    reading = kept + decoding_memory(frames, config.resolution, threads)
     pyramid = 4 / 3 if config.coarse > 1 and config.coarse_until > 0 else 1
-    return round(
-        kept * pyramid + largest * _PER_PIXEL_IN_WORK + config.max_gaussians * _PER_GAUSSIAN + _OVERHEAD
+    largest = max((width * height for width, height in _sizes(frames, config.resolution)), default=0)
+    each = _PER_GAUSSIAN + _PER_GAUSSIAN_SAVED + (_PER_GAUSSIAN_TRIED if config.refine_poses else 0)
+    training = kept * pyramid + largest * _PER_PIXEL_IN_WORK + config.max_gaussians * each
+    return round(max(reading, training)) + _OVERHEAD
+
+
+def decoding_threads(frames: Sequence[Frame], longest: int) -> int:
+    """How many pictures are read side by side: as many as there are cores and there is memory for."""
+    most, free = max(1, min(_MOST_THREADS, os.cpu_count() or 1)), available_memory()
+    if free is None:
+        return most
+    room = free - _OVERHEAD - _kept(frames, longest)
+    fitting = (n for n in range(most, 1, -1) if decoding_memory(frames, longest, n) <= room)
+    return next(fitting, 1)
+
+
+def decoding_memory(frames: Sequence[Frame], longest: int, threads: int) -> int:
+    """[bytes] Buffers of so many threads if each reads one of the largest pictures."""
+    return sum(sorted((_buffers(frame, longest) for frame in frames), reverse=True)[:threads])
+
+
+def _buffers(frame: Frame, longest: int) -> int:
+    """[bytes] What reading one picture takes before its view is ready."""
+    camera = frame.camera
+    pixels = camera.width * camera.height
+    factor = max(1, max(camera.width, camera.height) // (2 * longest)) if longest > 0 else 1
+    each = _FINISHED if camera.model is CameraModel.PINHOLE else _STRAIGHTENED
+    each += _CARRIED_OVER if frame.depth_camera is not None else 0
+    return max(_DECODED * pixels, each * pixels // factor**2)
+
+
+def _kept(frames: Sequence[Frame], longest: int) -> int:
+    """[bytes] of the views: colours, mask and depth."""
+    return sum(
+        width * height * (3 + (frame.mask is not None) + 4 * (frame.depth is not None))
+        for (width, height), frame in zip(_sizes(frames, longest), frames)
     )
 
 
-def _size(frame: Frame, longest: int) -> tuple[int, int]:
-    width, height = frame.camera.width, frame.camera.height
-    scale = min(1.0, longest / max(width, height)) if longest > 0 else 1.0
-    return round(width * scale), round(height * scale)
+def _sizes(frames: Sequence[Frame], longest: int) -> list[tuple[int, int]]:
+    """[px] of the views."""
+    sizes = [(frame.camera.width, frame.camera.height) for frame in frames]
+    scales = [min(1.0, longest / max(size)) if longest > 0 else 1.0 for size in sizes]
+    return [(round(w * scale), round(h * scale)) for (w, h), scale in zip(sizes, scales)]

@@ -1,7 +1,6 @@
 """One reconstruction from input to run folder - cameras, place, training, report - as a stream of events."""
 
 import logging
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from gaussworld.config import load_config
 from gaussworld.errors import BackendUnavailable, CaptureError
 from gaussworld.gaussians import Gaussians
 from gaussworld.io import load, load_capture
-from gaussworld.log import Done, Event, Notice, Progress, part
+from gaussworld.log import Done, Event, Notice, Progress, drain, part
 
 from .fit import Fit, TrainConfig
 from .frames import View
@@ -26,7 +25,7 @@ from .outcome import write_outcome
 from .place import PlaceConfig, Placed, place, save_placed
 from .read import check_budget, read_views
 from .report import read_report
-from .run import Run, begin, claim, settings_of
+from .run import Clock, Run, begin, claim, settings_of
 from .sfm import SfmConfig, structure_from_motion
 from .train_run import trained
 from .truth import camera_errors
@@ -59,6 +58,8 @@ class Found:
     """Pictures there were."""
     left_out: tuple[tuple[str, str], ...] = ()
     """Name and reason of those that are not in the capture."""
+    video_frames: int | None = None
+    """Frames that the pictures were chosen from, where they are a video's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,9 @@ def reconstruct(
 ) -> Reconstruction:
     """Turn pictures into Gaussians in a run folder, and wait for the end; `gaussworld recon` in Python.
 
+    Ctrl-C waits for the next event and leaves a run that the same call goes on with; a second one does not
+    wait.
+
     Args:
         inputs: anything `gaussworld recon` takes; several for videos.
         out: the run folder; an earlier run in it on the same input is gone on with.
@@ -94,16 +98,12 @@ def reconstruct(
     Raises:
         CaptureError: the input cannot be reconstructed.
         ConfigError: `out` holds something else, or a run with other settings.
+        KeyboardInterrupt: Ctrl-C; what there is so far lies in `out`.
     """
     if isinstance(config, Path | str):
         config = load_config(TrainConfig, config, group="train")
     paths = [Path(inputs)] if isinstance(inputs, Path | str) else [Path(path) for path in inputs]
-    for event in reconstruction(paths, Path(out), config, options, resume):
-        if listen is not None:
-            listen(event)
-        if isinstance(event, Done):
-            return event.result
-    raise AssertionError("a reconstruction ends with Done")
+    return drain(reconstruction(paths, Path(out), config, options, resume), listen).result
 
 
 def reconstruction(
@@ -137,35 +137,46 @@ def reconstruction(
         yield Notice(f"{out} holds this run, finished; --no-resume trains it anew.")
         yield Done(Reconstruction(run, load(run.scene), load_capture(run.cameras), read_report(run.folder)))
         return
-    clock = _Clock()
-    found = yield from posed(source, run, options)
-    placed = place(found.capture, options.place, keep=source.kind.has_cameras)
-    if truth is not None:
-        camera_errors(placed.capture, truth)
-    clock.stop("cameras")
-    check_budget(placed.capture.frames, config, run.folder)
-    placed, views, unread = yield from _read(placed, config)
-    clock.stop("reading")
-    begin(run, "recon", config, settings, resume)
-    save_placed(run, placed)
-    fit = yield from trained(run, placed, views["train"], views["test"], config, device)
-    if fit.poses is not None:
-        placed, views = corrected(placed, views, fit)
+    clock = Clock(run, resume)
+    with clock.running():
+        clock.enter("cameras")
+        found = yield from posed(source, run, options)
+        placed = place(found.capture, options.place, keep=source.kind.has_cameras)
+        if truth is not None:
+            camera_errors(placed.capture, truth)
+        clock.enter("reading")
+        check_budget(placed.capture.frames, config, run.folder)
+        placed, views, unread = yield from _read(placed, config)
+        begin(run, "recon", config, settings, resume)
+        clock.kept = True
+        clock.enter("training")
         save_placed(run, placed)
-    clock.stop("training")
-    yield Progress(0, None, stage="Judging")
-    facts: dict[str, Any] = {
+        fit = yield from trained(run, placed, views["train"], views["test"], config, device, clock)
+        if fit.poses is not None:
+            placed, views = corrected(placed, views, fit)
+            save_placed(run, placed)
+        clock.enter("judging")
+        yield Progress(0, None, stage="Judging")
+        facts = _facts(inputs, source, found, unread)
+        if truth is not None:
+            facts["trajectory"] = camera_errors(placed.capture, truth)
+        yield from write_outcome(run, fit, placed, views, facts, clock)
+    run.write(finished=True)
+    yield Done(Reconstruction(run, fit.gaussians.to("cpu"), placed.capture, read_report(run.folder)))
+
+
+def _facts(
+    inputs: Sequence[Path], source: Source, found: Found, unread: tuple[tuple[str, str], ...]
+) -> dict[str, Any]:
+    """What the report says about the input."""
+    return {
         "title": title_of(inputs),
         "input": ", ".join(map(str, inputs)),
         "input_kind": source.kind.value,
         "images_given": found.given,
         "left_out": found.left_out + unread,
+        "video_frames": found.video_frames,
     }
-    if truth is not None:
-        facts["trajectory"] = camera_errors(placed.capture, truth)
-    yield from write_outcome(run, fit, placed, views, facts, clock.seconds)
-    run.write(finished=True)
-    yield Done(Reconstruction(run, fit.gaussians.to("cpu"), placed.capture, read_report(run.folder)))
 
 
 @torch.no_grad()
@@ -211,11 +222,11 @@ def posed(source: Source, run: Run, options: ReconConfig) -> Generator[Progress 
     if source.kind.has_cameras:
         capture = check_capture(read_posed(source, run.pictures, options.at))
         return Found(capture, len(capture))
-    images, times, left_out, given = source.images, {}, (), len(source.images)
+    images, times, left_out, given, decoded = source.images, {}, (), len(source.images), None
     if source.kind is InputKind.VIDEO:
         chosen = yield from part(choose_frames(source.videos, run.pictures, options.video), "Choosing frames")
         images, times = chosen.images, dict(zip((path.name for path in chosen.images), chosen.times))
-        given = len(images)
+        given, decoded = len(images), len(chosen.candidates)
     else:
         photos = yield from part(usable_photos(source.images, run.pictures), "Looking at photos")
         images, left_out = photos.images, photos.left_out
@@ -224,7 +235,8 @@ def posed(source: Source, run: Run, options: ReconConfig) -> Generator[Progress 
         structure_from_motion(images, run.sfm, options.sfm, ordered=ordered), "Finding cameras"
     )
     frames = tuple(replace(frame, time=times.get(frame.name, frame.time)) for frame in result.capture.frames)
-    return Found(replace(result.capture, frames=frames), given, (*left_out, *result.left_out))
+    capture = replace(result.capture, frames=frames)
+    return Found(capture, given, (*left_out, *result.left_out), decoded)
 
 
 def training_device(asked: Device) -> torch.device:
@@ -269,16 +281,3 @@ def _read(
             " files and their splits"
         )
     return replace(placed, capture=replace(capture, frames=frames)), by_split, unread
-
-
-class _Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._begun = time.monotonic()
-
-    def stop(self, stage: str) -> None:
-        """The stage that ran since the last call was this one."""
-        now = time.monotonic()
-        self.seconds[stage], self._begun = round(now - self._begun, 2), now

@@ -1,13 +1,16 @@
 """`Run`: the folder of one reconstruction - where its files lie, whose it is, and whether it can go on."""
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gaussworld import __version__
 from gaussworld.config import save_config, toml_from_config
-from gaussworld.errors import ConfigError
+from gaussworld.errors import ConfigError, GaussWorldError
 from gaussworld.io.atomic import replacing
 
 MADE_BY, FORMAT = "gaussworld recon", 1
@@ -99,6 +102,37 @@ class Run:
         write_json(self.card, card)
 
 
+class Clock:
+    """Seconds by stage, added up over all sittings of a run: its card keeps them between two."""
+
+    def __init__(self, run: Run, resume: bool) -> None:
+        """Go on with the seconds of earlier sittings, or at zero; a finished run is not told of that yet."""
+        card = run.read()
+        self.seconds: dict[str, float] = dict(card.get("seconds", {})) if resume else {}
+        self.kept = resume or not card.get("finished", False)
+        """Whether the folder is this run's already, so that its card may be written."""
+        self._run, self._stage, self._begun = run, "", 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """However the work inside ends, the stage it was in ends with it."""
+        try:
+            yield
+        finally:
+            # On a full disk the work has its own sentence to say.
+            with suppress(GaussWorldError):
+                self.enter("")
+
+    def enter(self, stage: str) -> None:
+        """The stage before ends here, and this one begins; the empty name is none."""
+        now = time.monotonic()
+        if self._stage:
+            self.seconds[self._stage] = round(self.seconds.get(self._stage, 0.0) + now - self._begun, 2)
+        ended, self._stage, self._begun = self._stage, stage, now
+        if ended and self.kept:
+            self._run.write(seconds=self.seconds)
+
+
 def write_json(path: Path, value: object) -> None:
     """Write plain values as JSON, the whole file or nothing."""
     with replacing(path) as file:
@@ -136,12 +170,12 @@ def claim(folder: Path, verb: str, sources: list[str], settings: dict[str, str],
                 f"--out: expected a new folder or an earlier run, got {folder}, which holds other files;"
                 " name another folder"
             )
-        run.write(input=sources, verb=verb, settings=settings, finished=False)
+        run.write(input=sources, verb=verb, settings=settings, seconds={}, finished=False)
         return run
     begun = any(path.exists() for path in (run.config, run.scene, run.sfm / "sfm.json"))
     if card.get("input") != sources and not begun:
         # An input that could not be used left nothing worth protecting.
-        run.write(input=sources, verb=verb, settings=settings, finished=False)
+        run.write(input=sources, verb=verb, settings=settings, seconds={}, finished=False)
         return run
     if card.get("input") != sources:
         raise ConfigError(

@@ -19,7 +19,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .fit import Fit, TrainConfig, start
 from .frames import View
 from .place import Placed
-from .run import Run
+from .run import Clock, Run
 from .trainer import train
 
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -32,6 +32,7 @@ def trained(
     judges: Sequence[View],
     config: TrainConfig,
     device: torch.device,
+    clock: Clock,
 ) -> Generator[Progress | Notice, None, Fit]:
     """Train, or go on training from the run's checkpoint, and save Gaussians and state at the end.
 
@@ -58,10 +59,12 @@ def trained(
                 break
             if isinstance(event, Progress):
                 event = replace(event, stage="Training")
-                _record(run, event)
+                if event.values:
+                    _record(run, event)
             yield event
             if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
                 save_fit(run, fit, placed)
+                clock.enter("training")
                 saved = time.monotonic()
     except GeneratorExit:
         save_fit(run, fit, placed)

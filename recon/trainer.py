@@ -1,7 +1,7 @@
 """Fit Gaussians to posed pictures: a stream of events that ends with the Gaussians."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from .evaluate import evaluate
 from .fit import Fit, TrainConfig, start
 from .frames import View, load_view
 from .losses import depth_loss, picture_loss, regularizer
+from .refine import PoseRefinement
 from .threads import one_torch_thread
 
 _STEPS_PER_EVENT = 10
@@ -68,8 +69,7 @@ def train(
     while fit.share < 1:
         wanted = fit.config.refine_poses and not fit.tried_poses and len(fit.views) >= _FEWEST_TO_TRY
         if wanted and fit.share >= fit.config.coarse_until:
-            yield Progress(fit.step, _total(fit), message="trying to correct camera poses")
-            yield _try_poses(fit)
+            yield from _try_poses(fit)
         values = take_step(fit)
         if fit.step % _STEPS_PER_EVENT and fit.share < 1:
             continue
@@ -159,30 +159,45 @@ def _next_view(fit: Fit, leave_out: Collection[int]) -> int:
             return index
 
 
-def _try_poses(fit: Fit) -> Notice:
-    """Go on for a while with and without corrections of the cameras, then back to here with what was better.
+def _try_poses(fit: Fit) -> Iterator[Progress | Notice]:
+    """Go on for a while with and without corrections of the cameras, and take up what was better.
 
-    The judges are training pictures left out of both trials: the held-out ones decide nothing.
+    The judges are training pictures left out of both trials: the held-out ones decide nothing. Both trials
+    are of twins, so that the fit may be stopped and saved at any event.
     """
-    begun, snapshot = time.perf_counter(), fit.state()
     count = len(fit.views)
     judges = set(range(min(4, count - 1), count, 8))
-    reached = []
+    reached, spent = [], 0.0
     for poses in (None, fit.refinement()):
-        fit.restore(snapshot)
-        fit.poses = poses
-        for _ in range(max(_TRIAL_ROUNDS * count, fit.config.steps // 20)):
-            take_step(fit, leave_out=judges)
-        views = [fit.levels[-1][i] for i in sorted(judges)]
-        reached.append(evaluate(fit.gaussians, views, fit.config.background).psnr)
-    fit.restore(snapshot)
+        psnr_reached, seconds = yield from _trial(fit, poses, judges)
+        reached.append(psnr_reached)
+        spent += seconds
     fit.poses = fit.refinement() if reached[1] > reached[0] + _WORTH else None
-    fit.tried_poses, fit.seconds = True, fit.seconds + time.perf_counter() - begun
+    fit.tried_poses, fit.seconds = True, fit.seconds + spent
     kept = "kept" if fit.poses is not None else "not kept"
-    return Notice(
+    yield Notice(
         f"Correcting the camera poses is {kept}: pictures left out reach {reached[1]:.2f} dB with it,"
         f" {reached[0]:.2f} dB without."
     )
+
+
+def _trial(
+    fit: Fit, poses: PoseRefinement | None, judges: Collection[int]
+) -> Generator[Progress, None, tuple[float, float]]:
+    """PSNR [dB] that pictures left out reach if the fit goes on with these corrections; seconds it took."""
+    twin, before = fit.twin(), fit.seconds
+    twin.poses = poses
+    steps = max(_TRIAL_ROUNDS * len(fit.views), fit.config.steps // 20)
+    how = "as they are" if poses is None else "corrected"
+    for step in range(steps):
+        if step % _STEPS_PER_EVENT == 0:
+            message = f"trying camera poses {how}, {step} of {steps} steps"
+            yield Progress(fit.step, _total(fit), message=message)
+        take_step(twin, leave_out=judges)
+    begun = time.perf_counter()
+    views = [fit.levels[-1][i] for i in sorted(judges)]
+    scores = evaluate(twin.gaussians, views, fit.config.background)
+    return scores.psnr, twin.seconds - before + time.perf_counter() - begun
 
 
 def _total(fit: Fit) -> int:

@@ -1,5 +1,6 @@
 """Files: a module per format; `load` and `save` choose by suffix, `load_capture` by what it finds."""
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
@@ -28,9 +29,18 @@ SCENE = "scene.ply"
 FORMATS = {
     ".ply": "ply",
     ".splat": "splat",
+    ".glb": "gltf",
+    ".gltf": "gltf",
+    ".usd": "usd",
+    ".usda": "usd",
+    ".usdc": "usd",
+    ".usdz": "usd",
+    ".spz": "spz",
+    ".sog": "sog",
+    ".json": "sog",
 }
 #: Those of them whose modules are `WorldFormat`s too.
-WORLD_FORMATS: tuple[str, ...] = ()
+WORLD_FORMATS: tuple[str, ...] = (".glb", ".gltf", ".usd", ".usda", ".usdc", ".usdz")
 
 
 @runtime_checkable
@@ -54,12 +64,14 @@ class WorldFormat(Protocol):
 
 
 def load(path: Path | str) -> Gaussians:
-    """Read Gaussians, from a file or a run folder, in their own frame and unit; see `load_framing`.
+    """Read Gaussians of a file, a run folder or a stored world, in their frame and unit; see `load_framing`.
 
     Raises:
         FileFormatError: no such file, an unknown suffix, or a file that is malformed or of another kind.
     """
     path = _existing(path)
+    if holds_world(path):
+        return World.open(path).posed().shown()
     try:
         return _format_of(path).read(path)
     except OSError as error:
@@ -73,6 +85,9 @@ def load_framing(path: Path | str) -> Framing:
         FileFormatError: no such file, an unknown suffix, or a file that is malformed.
     """
     path = _existing(path)
+    if holds_world(path):
+        world = World.open(path)
+        return Framing(None, world.up, world.metres_per_unit)
     try:
         return _format_of(path).read_framing(path)
     except OSError as error:
@@ -112,11 +127,18 @@ def load_world(path: Path | str) -> World:
     Raises:
         FileFormatError: as `load`.
     """
-    path = _existing(path)
+    folder, path = Path(path), _existing(path)
+    if holds_world(path):
+        return World.open(path)
     if path.suffix.lower() in WORLD_FORMATS:
         return cast(WorldFormat, _format_of(path)).read_world(path)
     gaussians, framing = load(path), load_framing(path)
-    return World.from_gaussians(gaussians, metres_per_unit=framing.metres_per_unit, up=framing.up)
+    world = World.from_gaussians(gaussians, metres_per_unit=framing.metres_per_unit, up=framing.up)
+    if not folder.is_dir():
+        return world
+    capture = load_capture(folder, need_pictures=False)
+    cameras = tuple(frame.camera for frame in capture.frames)
+    return replace(world, cameras=cameras, world_from_source=capture.world_from_source)
 
 
 def save_world(world: World, path: Path | str) -> None:
@@ -196,9 +218,14 @@ def holds_scene(path: Path) -> bool:
     return (path / SCENE).is_file()
 
 
+def holds_world(path: Path) -> bool:
+    """Whether a folder is a stored world."""
+    return (path / "world.db").is_file()
+
+
 def _existing(path: Path | str) -> Path:
     path = Path(path) / SCENE if holds_scene(Path(path)) else Path(path)
-    if not path.is_file():
+    if not path.is_file() and not holds_world(path):
         got = (
             "a folder" if path.is_dir() else "something that is no file" if path.exists() else "no such file"
         )

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import FileFormatError
-from ..gaussians import Gaussians
+from ..gaussians import MAX_LOGIT, Gaussians
+from . import ply_packed
 from .atomic import replacing
 from .framing import Framing, comments_from, framing_from
 from .ply_body import CHUNK_ROWS, check_length, check_no_more_lines, read_rows
@@ -24,17 +25,22 @@ _SCALES = ("scale_0", "scale_1", "scale_2")
 _QUATERNION = ("rot_0", "rot_1", "rot_2", "rot_3")
 _COLOR = ("f_dc_0", "f_dc_1", "f_dc_2")
 _REQUIRED = (*_POSITION, *_COLOR, "opacity", *_SCALES, *_QUATERNION)
+_SMALLEST_LOG_SCALE = float(np.log(np.finfo(np.float32).tiny))
 _INTEGERS = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")
 
 
 def read(path: Path) -> Gaussians:
     """Read Gaussians, whatever the order of their properties; properties beside the layout's are passed over.
 
+    A compressed PLY is unpacked. Opacities of 0 and 1 become logits of ∓15, scales of 0 the smallest float.
+
     Raises:
         FileFormatError: not a PLY file, a mesh, a point cloud, a property is missing, the body is shorter
-            or longer than the header promises, or a row holds NaN, infinity or a zero quaternion.
+            or longer than the header promises, or a row holds NaN, another infinity or a zero quaternion.
     """
     with _opened(path) as (file, header):
+        if ply_packed.is_packed(header):
+            return ply_packed.read(file, header, path)
         vertex = _gaussian_element(header, path)
         check_length(file, header, path)
         arrays = _allocate(vertex)
@@ -80,7 +86,7 @@ def read_points(path: Path) -> tuple[Float[Tensor, "m 3"], Float[Tensor, "m 3"]]
     """The vertices of any PLY file as points and colours in [0, 1]; grey where the file has no colours.
 
     Raises:
-        FileFormatError: not a PLY file, no x y z, cut short, or a coordinate is not finite.
+        FileFormatError: not a PLY file, no x y z, cut short, or a coordinate or colour is not finite.
     """
     with _opened(path) as (file, header):
         vertex = header.element("vertex")
@@ -101,12 +107,14 @@ def read_points(path: Path) -> tuple[Float[Tensor, "m 3"], Float[Tensor, "m 3"]]
         start = 0
         for rows in read_rows(file, header, vertex, path):
             part = slice(start, start + len(rows))
-            for i, (axis, channel) in enumerate(zip(_POSITION, ("red", "green", "blue"))):
-                points[part, i] = rows[axis]
-                if colored:
-                    colors[part, i] = rows[channel] / unit
+            with np.errstate(over="ignore", invalid="ignore"):  # As in _fill.
+                for i, (axis, channel) in enumerate(zip(_POSITION, ("red", "green", "blue"))):
+                    points[part, i] = rows[axis]
+                    if colored:
+                        colors[part, i] = rows[channel] / unit
             start += len(rows)
     _check_finite("position", points, path)
+    _check_finite("color", colors, path)
     return torch.from_numpy(points), torch.from_numpy(colors)
 
 
@@ -135,11 +143,6 @@ def _has(element: Element, names: tuple[str, ...]) -> bool:
 def _gaussian_element(header: Header, path: Path) -> Element:
     """The element that holds Gaussians, or one sentence about what else this file is."""
     vertex = header.element("vertex")
-    if header.element("chunk") and vertex and "packed_position" in vertex.properties:
-        raise FileFormatError(
-            f"{path} is a PlayCanvas compressed PLY, expected a plain one;"
-            " decompress it with their splat-transform"
-        )
     if vertex is None or not _has(vertex, _POSITION):
         names = ", ".join(element.name for element in header.elements) or "none"
         raise FileFormatError(
@@ -191,12 +194,13 @@ def _allocate(vertex: Element) -> dict[str, np.ndarray]:
 def _fill(arrays: dict[str, np.ndarray], start: int, rows: np.ndarray, path: Path) -> None:
     """Copy one chunk of rows into the arrays, property by property."""
     part = slice(start, start + len(rows))
-    # A double too large for float32 becomes infinite here and is refused with its row afterwards.
-    with np.errstate(over="ignore"):
+    # A double too large for float32 becomes infinite here and is refused with its row afterwards; so is NaN.
+    with np.errstate(over="ignore", invalid="ignore"):
         for name, columns in (("means", _POSITION), ("log_scales", _SCALES), ("quats", _QUATERNION)):
             for i, column in enumerate(columns):
                 arrays[name][part, i] = rows[column]
         arrays["opacity_logits"][part] = rows["opacity"]
+        _make_finite(arrays["log_scales"][part], arrays["opacity_logits"][part])
         sh = arrays["sh"]
         for channel, column in enumerate(_COLOR):
             sh[part, 0, channel] = rows[column]
@@ -211,6 +215,12 @@ def _fill(arrays: dict[str, np.ndarray], start: int, rows: np.ndarray, path: Pat
                 f"{path}: expected object_id within 32 bits, got {int(ids.max())} after row {start}"
             )
         arrays["object_ids"][part] = ids
+
+
+def _make_finite(log_scales: np.ndarray, logits: np.ndarray) -> None:
+    """Opacities of exactly 0 and 1 and scales of 0, which other programs write as they are, become limits."""
+    np.copyto(log_scales, _SMALLEST_LOG_SCALE, where=log_scales == -np.inf)
+    np.copyto(logits, logits.clip(-MAX_LOGIT, MAX_LOGIT), where=np.isinf(logits))
 
 
 def _check_rows(arrays: dict[str, np.ndarray], path: Path) -> None:

@@ -58,8 +58,6 @@ def _lead(report: Report) -> str:
 
 
 def _warnings(report: Report) -> Iterator[str]:
-    if not report.finished:
-        yield "This run was stopped before its end: what is here is whole, but could become better."
     if report.judged == "train":
         yield (
             "No picture was held out, so the figures are of pictures that the Gaussians were fitted to. They"
@@ -70,9 +68,8 @@ def _warnings(report: Report) -> Iterator[str]:
 def _tiles(report: Report) -> Iterator[tuple[str, str, str]]:
     """A figure, what it is, and what to hold it against."""
     yield from _likeness(report)
-    left = report.images_given - report.images_used
-    below = f"{left:,} left out, see below" if left > 0 else "all that were given"
-    yield _with_unit(f"{report.images_used:,}", f"of {report.images_given:,}"), "pictures used", below
+    used = _with_unit(f"{report.images_used:,}", f"of {report.images_given:,}")
+    yield used, "pictures used", "; ".join(_of_which(report))
     if report.trajectory and report.trajectory.get("ate_rmse") is not None:
         ate = length(report.trajectory["ate_rmse"], 1.0)
         yield _with_unit(*ate.split()), "camera path error", "ATE: RMSE to the true path, aligned"
@@ -85,6 +82,17 @@ def _tiles(report: Report) -> Iterator[tuple[str, str, str]]:
         gpu = report.peak_device_memory
         below = "of main memory" if gpu is None else f"of main memory; {size(gpu)} on the GPU"
         yield _with_unit(*size(report.peak_memory).split()), "peak memory", below
+
+
+def _of_which(report: Report) -> Iterator[str]:
+    """What became of the other pictures, and of how many frames all of them were chosen."""
+    left = report.images_given - report.images_used
+    if report.video_frames is not None:
+        yield f"chosen from {counted(report.video_frames, 'frame')} of video"
+    if left > 0:
+        yield f"{left:,} left out, see below"
+    elif report.video_frames is None:
+        yield "all that were given"
 
 
 def _likeness(report: Report) -> Iterator[tuple[str, str, str]]:

@@ -52,11 +52,11 @@ class Report:
     curve_split: str = "test"
     """The pictures that the curve judges."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """[s] of wall time by stage, in order."""
+    """[s] of wall time by stage, in order; of all sittings, where the run was stopped and gone on with."""
     left_out: tuple[tuple[str, str], ...] = ()
     """Name and reason of every picture that was not used."""
-    finished: bool = True
-    """False where the run was stopped before its end."""
+    video_frames: int | None = None
+    """Frames of videos that the pictures were chosen from; None where they are no frames of videos."""
     peak_memory: int | None = None
     """[bytes] of main memory."""
     peak_device_memory: int | None = None

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gaussworld.camera import Camera, CameraModel
 from gaussworld.capture import Capture
+from gaussworld.gaussians import Gaussians
 from gaussworld.pose import look_at
 
 from .walk import walk_poses
@@ -30,8 +31,36 @@ _STEEPEST = math.radians(80)
 _FASTEST, _FRAMES = math.radians(2.5), 90
 #: Points of a loop between which its frames are spaced.
 _FINE = 2000
+#: Gaussians that stand in for sparse points.
+_POINTS = 2000
 #: The widest field of view [rad] that a fisheye's focal length may ask of a picture without distortion.
 _WIDEST_VIEW = math.radians(100)
+
+
+def scene_tour(
+    capture: Capture,
+    gaussians: Gaussians,
+    up: Float[Tensor, "3"],
+    frames: int,
+    width: int | None = None,
+    height: int | None = None,
+) -> list[Camera]:
+    """The path of a reconstructed scene's turning picture, see `turning_path`.
+
+    Args:
+        capture: the scene's; Gaussians stand in where it brings no points.
+        gaussians: in the capture's frame.
+        up: the direction against gravity in that frame.
+        frames: of the video.
+        width: [px] of the video; with height, default: `video_size`.
+        height: [px]
+    """
+    if not len(capture.points):
+        rows = torch.linspace(0, len(gaussians) - 1, min(len(gaussians), _POINTS)).long()
+        some = gaussians.to("cpu").select(rows)
+        capture = replace(capture, points=some.means, colors=some.rgb.clamp(0, 1))
+    usual = video_size(capture)
+    return turning_path(capture, up, frames, width or usual[0], height or usual[1])
 
 
 def turning_path(

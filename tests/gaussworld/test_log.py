@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gaussworld.log import Done, Event, Notice, Progress, follow, setup_logging
+from gaussworld.log import Done, Event, Notice, Progress, drain, follow, setup_logging
 
 
 def work(steps: int, closed: list[bool]) -> Iterator[Event[str]]:
@@ -88,6 +88,25 @@ def test_a_signal_waits_for_the_next_event(interruptible: None, capsys: pytest.C
         follow(steps(), "Fitting")
     assert seen == ["step 1", "step 2", "closed"]
     assert signal.getsignal(signal.SIGINT) is before
+    assert "press Ctrl-C again" in capsys.readouterr().err
+
+
+def test_in_python_a_signal_waits_too(interruptible: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C while `drain` waits: the step is finished, the work is closed; else all events are handed on."""
+    closed: list[bool] = []
+    heard: list[Event[str]] = []
+    assert drain(work(2, closed), heard.append).result == "the result"
+    assert [type(event) for event in heard] == [Progress, Progress, Notice, Done]
+    assert capsys.readouterr().err == ""
+
+    def interrupt(event: Event[str]) -> None:
+        heard.append(event)
+        signal.raise_signal(signal.SIGINT)
+
+    heard.clear()
+    with pytest.raises(KeyboardInterrupt):
+        drain(work(2, closed), interrupt)
+    assert (len(heard), closed) == (1, [True, True])
     assert "press Ctrl-C again" in capsys.readouterr().err
 
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,9 @@ import torch
 from gaussworld import cli
 from gaussworld.io import load_capture, save_cameras
 from gaussworld.io.images import write_image
+from gaussworld.io.video import read_video
+from gaussworld.metrics import psnr
+from recon.run import Run
 from recon.synthetic import TabletopConfig, tabletop
 
 QUICK = ["--steps", "20", "--max-gaussians", "450", "--sh-degree", "1"]
@@ -31,14 +36,16 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def short_video(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def short_video() -> Iterator[None]:
     """The turning picture is tested elsewhere; here it would only take time."""
-    monkeypatch.setattr("recon.outcome._VIDEO_FRAMES", 4)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("recon.outcome._VIDEO_FRAMES", 4)
+        yield
 
 
 @pytest.fixture(scope="module")
-def run(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(short_video: None, scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on it."""
     out = tmp_path_factory.mktemp("runs") / "out"
     assert cli.main(["splat", str(scene), "-o", str(out), *QUICK]) == 0
@@ -91,6 +98,46 @@ def test_score_prints_a_table_and_json(run, scene, capsys):
     assert json.loads(capsys.readouterr().out)["cameras"]["ate_rmse"] == pytest.approx(0, abs=1e-5)
 
 
+def test_info_tells_what_a_run_knows(run, tmp_path, capsys):
+    """Pictures, held-out PSNR, whether it is finished, scale and source; of a stopped run, how far it got."""
+    assert cli.main(["info", str(run), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    report = json.loads((run / "report.json").read_text())
+    assert (facts["kind"], facts["count"], facts["finished"]) == ("gaussians", report["gaussians"], True)
+    assert (facts["pictures"], facts["pictures_given"], facts["pictures_held_out"]) == (9, 9, 2)
+    assert facts["held_out_psnr"] == report["scores"]["test"]["psnr"]
+    assert (facts["metres_per_unit"], facts["scale_source"]) == (1.0, "input")
+    assert cli.main(["info", str(run)]) == 0
+    table = dict(re.findall(r"^(\S+(?: \S+)*)  +(.*)$", capsys.readouterr().out, re.MULTILINE))
+    assert (table["finished"], table["pictures"], table["scale source"]) == ("yes", "9", "input")
+    assert table["held out psnr"] == str(facts["held_out_psnr"])
+    stopped = tmp_path / "stopped"
+    shutil.copytree(run, stopped)
+    Run(stopped).write(finished=False)
+    (stopped / "frame.json").write_text("{")
+    assert cli.main(["info", str(stopped), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["finished"], facts["steps"], "scale_source" in facts) == (False, 20, False)
+    assert facts["held_out_psnr"] == pytest.approx(report["curve"][-1]["psnr"], abs=1e-3)
+
+
+def test_a_runs_turntable_takes_the_path_of_its_own(run, tmp_path, capsys):
+    """`render --turntable` shows what turntable.mp4 shows; other views are taken where they are asked for."""
+    frames = [picture for _, picture in read_video(run / "turntable.mp4")]
+    words = ["render", str(run), "--turntable", str(len(frames)), "-o"]
+    assert cli.main([*words, str(tmp_path / "a.mp4")]) == 0
+    assert "(640x480)" in capsys.readouterr().out
+    again = [picture for _, picture in read_video(tmp_path / "a.mp4")]
+    assert len(again) == len(frames)
+    assert min(float(psnr(a, b)) for a, b in zip(again, frames)) > 40
+    words[3] = "2"
+    assert cli.main([*words, str(tmp_path / "b.mp4"), "--width", "64"]) == 0
+    assert cli.main([*words, str(tmp_path / "c.mp4"), "--width", "64", "--eye", "1", "1", "1"]) == 0
+    assert "(64x48)" in capsys.readouterr().out
+    first, other = (next(read_video(tmp_path / name))[1] for name in ("b.mp4", "c.mp4"))
+    assert float(psnr(first, other)) < 30
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -99,16 +146,19 @@ def test_score_prints_a_table_and_json(run, scene, capsys):
         (["score", "{run}", "--split", "validation"], "expected pictures of split validation, got none of 9"),
         (["splat", "{photos}", "-o", "{out}"], "expected pictures with cameras, got a folder of pictures"),
         (["sfm", "{scene}", "-o", "{out}"], "which has cameras; use gaussworld splat"),
-        (["recon", "{scene}", "-o", "{out}", "--preset", "norml"], "did you mean"),
-        (["recon", "{scene}", "-o", "{out}", "--steps", "0"], "expected at least 1 step"),
-        (["recon", "{scene}", "-o", "{out}", "--device", "cuda"], "--device cpu"),
-        (["recon", "{empty}", "-o", "{out}"], "expected"),
-        (["recon", "{one}", "-o", "{out}"], "expected at least 3 pictures"),
-        (["recon", "{nowhere}", "-o", "{out}"], "expected"),
-        (["recon", "{zero}", "-o", "{out}"], "zero.mp4"),
+        (["recon", "{scene}", "-o", "{out}", "--preset", "norml"], "got 'norml'; did you mean 'normal'?"),
+        (
+            ["recon", "{scene}", "-o", "{out}", "--steps", "0"],
+            "at least 1 step and 4 Gaussians, got 0 and",
+        ),
+        (["recon", "{scene}", "-o", "{out}", "--device", "cuda"], "got a PyTorch that sees none"),
+        (["recon", "{empty}", "-o", "{out}"], "got an empty folder; put the pictures or the video there"),
+        (["recon", "{one}", "-o", "{out}"], "expected at least 3 pictures from different places, got 1"),
+        (["recon", "{nowhere}", "-o", "{out}"], "got no such path; check its spelling"),
+        (["recon", "{zero}", "-o", "{out}"], "zero.mp4: expected a video, got an empty file of 0 bytes"),
         (["recon", "{sound}", "-o", "{out}"], "expected a video stream"),
-        (["recon", "{nan}", "-o", "{out}"], "frame 2"),
-        (["recon", "{focal}", "-o", "{out}"], "focal"),
+        (["recon", "{nan}", "-o", "{out}"], "002.png): expected a finite 4x4 or 3x4 matrix"),
+        (["recon", "{focal}", "-o", "{out}"], "expected finite values and positive focal lengths, got fx=0"),
         (["recon", "{behind}", "-o", "{out}"], "expected points in front of the cameras"),
         (["recon", "{run}/scene.ply", "-o", "{out}"], "already a scene of Gaussians"),
     ],

@@ -203,14 +203,14 @@ def test_the_page_says_what_matters():
 
 
 def test_sparse_reports_make_a_page_too():
-    """No scores, no curve, no video, nothing known: a page that says so; interrupted runs say that."""
-    bare = Report(
-        "x", "x", "", images_given=3, images_used=3, gaussians=0, sh_degree=0, video=None, finished=False
-    )
+    """No scores, no curve, no video, nothing known: a page that says so."""
+    bare = Report("x", "x", "", images_given=3, images_used=3, gaussians=0, sh_degree=0, video=None)
     text = report_page(bare, [])
     assert Page(text).open == []
-    assert "not compared with any picture" in text and "stopped before its end" in text
+    assert "not compared with any picture" in text and "all that were given" in text
     assert "<video" not in text and "<dialog" not in text and "Unknown: pictures alone" in text
+    of_video = report_page(replace(bare, video_frames=1200), [])
+    assert "chosen from 1,200 frames of video" in of_video and "all that were given" not in of_video
     flattering = report_page(replace(bare, scores={"train": SCORES}), [])
     assert "No picture was held out" in flattering
 

@@ -4,8 +4,10 @@ import json
 import math
 import os
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pycolmap
 import pytest
@@ -24,7 +26,8 @@ from recon.sfm import SfmConfig, SfmResult, structure_from_motion
 from recon.sfm.database import feature_counts
 from recon.sfm.judge import judge
 from recon.sfm.pairs import choose_pairs
-from recon.sfm.pictures import open_pictures
+from recon.sfm.pictures import Pictures, open_pictures
+from recon.sfm.record import capture_of
 from recon.sfm.settings import Features, Rung
 from recon.synthetic import MeshScene, cast_view, mesh_scene
 from recon.synthetic.textures import tabletop_parts
@@ -129,13 +132,39 @@ def test_model_on_disk_is_read_by_others(arc: dict[Path, Tensor], found: tuple[P
 
 
 def test_second_call_reads_the_first(arc: dict[Path, Tensor], found: tuple[Path, Events]) -> None:
-    """The same pictures and settings give the stored result without any work."""
+    """The same pictures and settings give the stored result without work: to the bit, points in order too."""
     again = list(structure_from_motion(list(arc), found[0]))
     assert len(again) == 1
     before, after = result_of(found[1]), result_of(again)
     assert after.attempts == before.attempts
+    assert (after.left_out, after.reprojection_error) == (before.left_out, before.reprojection_error)
+    assert len(after.capture) == len(before.capture)
     for first, second in zip(before.capture.frames, after.capture.frames):
-        assert torch.equal(first.camera.world_from_camera, second.camera.world_from_camera)
+        ours, theirs = second.camera, first.camera
+        assert second.image == first.image
+        assert torch.equal(ours.world_from_camera, theirs.world_from_camera)
+        assert torch.equal(ours.K, theirs.K)
+        assert (ours.model, ours.distortion) == (theirs.model, theirs.distortion)
+    assert torch.equal(after.capture.points, before.capture.points)
+    assert torch.equal(after.capture.colors, before.capture.colors)
+
+
+def test_the_first_result_is_read_back(
+    arc: dict[Path, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order of points in memory may differ from that on disk: the first call gives the latter, too."""
+    fresh: list[Capture] = []
+
+    def shuffled(model: Any, pictures: Pictures) -> Capture:
+        capture = capture_of(model, pictures)
+        fresh.append(replace(capture, points=capture.points.flip(0), colors=capture.colors.flip(0)))
+        return fresh[0]
+
+    monkeypatch.setattr(ladder, "capture_of", shuffled)
+    first = result_of(list(structure_from_motion(list(arc)[:4], tmp_path))).capture
+    second = result_of(list(structure_from_motion(list(arc)[:4], tmp_path))).capture
+    assert torch.equal(first.points, second.points) and torch.equal(first.colors, second.colors)
+    assert not torch.equal(first.points, fresh[0].points)
 
 
 def test_other_pictures_are_not_the_first(

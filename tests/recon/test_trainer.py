@@ -7,7 +7,7 @@ import torch
 
 from gaussworld.capture import Capture
 from gaussworld.errors import CaptureError
-from gaussworld.log import Done, Progress
+from gaussworld.log import Done, Notice, Progress
 from recon.evaluate import evaluate
 from recon.fit import TrainConfig
 from recon.frames import load_view
@@ -76,6 +76,30 @@ def test_a_stopped_fit_is_usable_and_goes_on(capture):
     assert all(bool(torch.isfinite(value).all()) for value in vars(stopped).values())
     *_, done = train(capture, CONFIG, resume=fit)
     assert torch.equal(done.result.means, _fitted(capture, CONFIG).means)
+
+
+def test_a_trial_of_poses_can_be_stopped(capture):
+    """It tells of itself every ten steps, leaves the fit as it is till the end, and is made again."""
+    config = replace(CONFIG, refine_poses=True)
+    fit = begin(capture, config)
+    events = train(capture, config, resume=fit)
+    states, said = [], []
+    for event in events:
+        if isinstance(event, Notice):
+            break
+        if "trying camera poses" in event.message:
+            states.append(fit.state())
+            said.append(event.message)
+            if len(said) == 5:
+                events.close()
+    assert said[0] == "trying camera poses as they are, 0 of 21 steps"
+    assert said[4] == "trying camera poses corrected, 10 of 21 steps"
+    assert not fit.tried_poses and fit.poses is None
+    for name, value in fit.state().items():
+        assert all(torch.equal(state[name], value) for state in states), name
+    *_, done = train(capture, config, resume=fit)
+    assert fit.tried_poses
+    assert torch.equal(done.result.means, _fitted(capture, config).means)
 
 
 def test_a_start_without_points_learns_too(capture):

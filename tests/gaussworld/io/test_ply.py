@@ -213,8 +213,8 @@ HOSTILE = {
     ),
     "nan": (header(NAMES, 2) + ROW + struct.pack("<f", np.nan) + ROW[4:], "got nan in means of row 1"),
     "infinity": (
-        header(NAMES) + ROW[:24] + struct.pack("<f", -np.inf) + ROW[28:],
-        "got -inf in opacity_logits of row 0",
+        header(NAMES) + ROW[:28] + struct.pack("<f", np.inf) + ROW[32:],
+        "got inf in log_scales of row 0",
     ),
     "endless nothing": (
         b"ply\nformat ascii 1.0\nelement void 999999999999\n" + header(NAMES).split(b"\n", 2)[2] + b"1 " * 14,
@@ -232,11 +232,6 @@ HOSTILE = {
         "is a triangle mesh .* Gaussians.from_activated",
     ),
     "points": (header(["x", "y", "z", "red", "green", "blue"]) + ROW[:24], "is a plain point cloud"),
-    "compressed": (
-        header(["packed_position"]).replace(b"element", b"element chunk 1\nproperty float a\nelement", 1)
-        + ROW[:8],
-        "PlayCanvas compressed PLY",
-    ),
 }  # fmt: skip
 
 
@@ -249,6 +244,15 @@ def test_a_hostile_file_is_refused(tmp_path: Path, name: str) -> None:
         load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_wholly_opaque_or_flat_is_read(tmp_path: Path) -> None:
+    """Others write logits of 0 and 1 and the logarithm of 0 as infinities; here they become limits."""
+    opaque = ROW[:24] + struct.pack("<2f", np.inf, -np.inf) + ROW[32:]
+    clear = ROW[:24] + struct.pack("<f", -np.inf) + ROW[28:]
+    got = load(write_bytes(tmp_path, header(NAMES, 2) + opaque + clear))
+    assert got.opacity_logits.tolist() == [15, -15]
+    assert torch.isclose(got.scales[0, 0], torch.tensor(np.finfo(np.float32).tiny), atol=0.0)
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,0 +1,134 @@
+"""Edits: everything that can be done to a world, as data; each makes a new world, and a `Change` leads back.
+
+`world, change = edit.do(edit.Move((3,), (0.1, 0.0, 0.0)), world)`, and `change.undo(world)` is what it was.
+"""
+
+from typing import ClassVar, Protocol, runtime_checkable
+
+from ..errors import EditError
+from ..world import World
+from .change import Change, ColumnChange, ObjectChange, between, touched
+from .objects import (
+    Add,
+    Delete,
+    Duplicate,
+    Merge,
+    Move,
+    Place,
+    Rename,
+    Reparent,
+    Rotate,
+    Scale,
+    SetJoint,
+    SetKind,
+    SetMaterial,
+)
+from .parts import (
+    Box,
+    Crop,
+    Erase,
+    Grade,
+    Hide,
+    Lock,
+    Polygon,
+    Recolour,
+    Restore,
+    Separate,
+    Sphere,
+    Split,
+    Target,
+)
+from .rows import Rows
+from .whole import RemoveFloaters, SetScale, SetUp, Simplify
+
+__all__ = [
+    "EDITS",
+    "Add",
+    "Box",
+    "Change",
+    "ColumnChange",
+    "Crop",
+    "Delete",
+    "Duplicate",
+    "Edit",
+    "Erase",
+    "Grade",
+    "Hide",
+    "Lock",
+    "Merge",
+    "Move",
+    "ObjectChange",
+    "Place",
+    "Polygon",
+    "Recolour",
+    "RemoveFloaters",
+    "Rename",
+    "Reparent",
+    "Restore",
+    "Rotate",
+    "Rows",
+    "Scale",
+    "Separate",
+    "SetJoint",
+    "SetKind",
+    "SetMaterial",
+    "SetScale",
+    "SetUp",
+    "Simplify",
+    "Sphere",
+    "Split",
+    "Target",
+    "applied",
+    "between",
+    "do",
+    "touched",
+]
+
+
+@runtime_checkable
+class Edit(Protocol):
+    """One thing that can be done to a world: a frozen dataclass of plain values."""
+
+    name: ClassVar[str]
+    """What it is called in histories and in JSON."""
+
+    def apply(self, world: World) -> World:
+        """The world after it; the given one is left as it is.
+
+        Raises:
+            ValueError: it cannot be done; the message says why.
+        """
+        ...
+
+
+#: Every edit, by name.
+EDITS: dict[str, type[Edit]] = {
+    each.name: each
+    for each in (
+        Move, Rotate, Place, Scale, Duplicate, Delete, Rename, SetKind, SetJoint, SetMaterial, Reparent, Add,
+        Merge, Hide, Lock, Erase, Restore, Recolour, Grade, Split, Separate, Crop, SetUp, SetScale,
+        RemoveFloaters, Simplify,
+    )
+}  # fmt: skip
+
+
+def applied(edit: Edit, world: World) -> World:
+    """The world after an edit; it names no stored revision any more.
+
+    Raises:
+        EditError: it cannot be done.
+    """
+    try:
+        return edit.apply(world)
+    except (ValueError, OverflowError) as error:
+        raise EditError(f"{edit.name}: {error}") from error
+
+
+def do(edit: Edit, world: World) -> tuple[World, Change]:
+    """The world after an edit, and the way back and forth between the two.
+
+    Raises:
+        EditError: it cannot be done.
+    """
+    after = applied(edit, world)
+    return after, between(edit.name, world, after)

@@ -1,0 +1,330 @@
+"""Edits of some Gaussians: their colour and flags, and cutting objects apart."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..camera import Camera
+from ..gaussians import DELETED, HIDDEN, LOCKED, Gaussians, cat
+from ..pose import invert_pose
+from ..selection import components, in_box, in_polygon, in_sphere
+from ..sh import rgb_from_sh0, sh0_from_rgb
+from ..world import World
+from ..world_object import BACKGROUND_ID, ObjectKind, Vector, WorldObject
+from .objects import Pose7, checked_name, found, new_name, posed_at, unlocked, without
+from .rows import Rows
+
+#: Rec. 709 weights of red, green and blue in what the eye takes for brightness.
+_LUMA = (0.2126, 0.7152, 0.0722)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an edit is about: whole objects, rows of objects, or both."""
+
+    objects: tuple[int, ...] = ()
+    rows: Rows = field(default_factory=Rows)
+
+    def masks(self, world: World) -> Iterator[tuple[WorldObject, Bool[Tensor, " n"]]]:
+        """Each object with the rows that count, which are not deleted.
+
+        Raises:
+            ValueError: nothing is asked for, there is no such object or row.
+        """
+        chosen = self.rows.masks(world)
+        for item in found(world, (*self.objects, *chosen)):
+            kept = (item.gaussians.flags & DELETED) == 0
+            yield item, kept if item.id in self.objects else chosen[item.id]
+
+    def free(self, world: World) -> Iterator[tuple[WorldObject, Bool[Tensor, " n"]]]:
+        """As `masks`, for an edit that locks forbid.
+
+        Raises:
+            ValueError: an object is locked, or one of the rows is.
+        """
+        for item, mask in self.masks(world):
+            unlocked(world, (item.id,))
+            if bool(((item.gaussians.flags & LOCKED) != 0)[mask].any()):
+                raise ValueError(f"object {item.id} ({item.name}): expected Gaussians that are not locked")
+            yield item, mask
+
+
+@dataclass(frozen=True)
+class Hide:
+    """Do not draw or export objects or Gaussians, or do so again."""
+
+    name: ClassVar[str] = "hide"
+    target: Target
+    hidden: bool = True
+
+    def apply(self, world: World) -> World:
+        return _flagged(world, self.target, "hidden", HIDDEN, self.hidden)
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Protect objects or Gaussians from edits and from being selected, or no longer."""
+
+    name: ClassVar[str] = "lock"
+    target: Target
+    locked: bool = True
+
+    def apply(self, world: World) -> World:
+        return _flagged(world, self.target, "locked", LOCKED, self.locked)
+
+
+@dataclass(frozen=True)
+class Erase:
+    """Delete Gaussians: they are kept, marked as deleted."""
+
+    name: ClassVar[str] = "erase"
+    target: Target
+
+    def apply(self, world: World) -> World:
+        for item, mask in self.target.free(world):
+            world = world.with_object(erased(item, mask))
+        return world
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Bring back all deleted Gaussians of objects."""
+
+    name: ClassVar[str] = "restore"
+    objects: tuple[int, ...]
+
+    def apply(self, world: World) -> World:
+        for item in unlocked(world, self.objects):
+            flags = item.gaussians.flags & ~torch.tensor(DELETED, dtype=torch.uint8)
+            world = world.with_object(replace(item, gaussians=replace(item.gaussians, flags=flags)))
+        return world
+
+
+@dataclass(frozen=True)
+class Recolour:
+    """Give Gaussians a colour."""
+
+    name: ClassVar[str] = "recolour"
+    target: Target
+    rgb: Vector
+    """Range [0, 1]."""
+    amount: float = 1.0
+    """How far from the old colour to the new one, range [0, 1]."""
+    keep_shading: bool = True
+    """Keep what is darker and lighter than the rest; else all become the same."""
+
+    def apply(self, world: World) -> World:
+        if not all(0 <= value <= 1 for value in self.rgb) or not 0 <= self.amount <= 1:
+            raise ValueError(f"expected rgb and amount within [0, 1], got {self.rgb} and {self.amount:g}")
+        for item, mask in self.target.free(world):
+            gaussians = item.gaussians
+            sh = gaussians.sh[mask]
+            new = torch.tensor(self.rgb).expand(len(sh), 3)
+            if self.keep_shading and len(sh):
+                luma = (rgb_from_sh0(sh[:, 0]).clamp(0, 1) * torch.tensor(_LUMA)).sum(1)
+                new = (new * (luma / luma.mean().clamp(min=1e-3))[:, None]).clamp(0, 1)
+            mixed = sh * (1 - self.amount)
+            mixed[:, 0] += self.amount * sh0_from_rgb(new)
+            world = world.with_object(replace(item, gaussians=_with_sh(gaussians, mask, mixed)))
+        return world
+
+
+@dataclass(frozen=True)
+class Grade:
+    """Correct colours: an affine map of red, green and blue, which acts on spherical harmonics exactly."""
+
+    name: ClassVar[str] = "grade"
+    target: Target
+    exposure: float = 0.0
+    """[stops] each doubles the light."""
+    brightness: float = 0.0
+    """Added to every channel, range [-1, 1]."""
+    contrast: float = 1.0
+    """Stretch about middle grey, 0 to 4."""
+    saturation: float = 1.0
+    """0 is grey, 1 as it is, up to 4."""
+    temperature: float = 0.0
+    """From blue (-1) to yellow (1)."""
+    tint: float = 0.0
+    """From green (-1) to magenta (1)."""
+
+    def apply(self, world: World) -> World:
+        matrix, offset = self.affine()
+        for item, mask in self.target.free(world):
+            sh = item.gaussians.sh[mask] @ matrix.T
+            # An SH colour is 0.5 + sum: what the map does to the 0.5 belongs to the constant band.
+            sh[:, 0] += sh0_from_rgb(matrix @ torch.full((3,), 0.5) + offset)
+            world = world.with_object(replace(item, gaussians=_with_sh(item.gaussians, mask, sh)))
+        return world
+
+    def affine(self) -> tuple[Float[Tensor, "3 3"], Float[Tensor, "3"]]:
+        """The map `rgb -> matrix @ rgb + offset`: white balance, exposure, saturation, contrast, brightness.
+
+        Raises:
+            ValueError: a setting is out of range.
+        """
+        ranges = {
+            "exposure": (-8, 8), "brightness": (-1, 1), "contrast": (0, 4),
+            "saturation": (0, 4), "temperature": (-1, 1), "tint": (-1, 1),
+        }  # fmt: skip
+        for name, (low, high) in ranges.items():
+            if not low <= (value := getattr(self, name)) <= high:
+                raise ValueError(f"{name}: expected {low} to {high}, got {value:g}")
+        warm, pink = 0.3 * self.temperature, 0.3 * self.tint
+        gains = torch.tensor([1 + warm + pink / 2, 1 - pink, 1 - warm + pink / 2]) * 2.0**self.exposure
+        grey = torch.tensor(_LUMA).expand(3, 3)
+        saturated = grey + self.saturation * (torch.eye(3) - grey)
+        matrix = self.contrast * saturated @ torch.diag(gains)
+        return matrix, torch.full((3,), 0.5 * (1 - self.contrast) + self.brightness)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Make a new object of some Gaussians, of one object or of several."""
+
+    name: ClassVar[str] = "split"
+    rows: Rows
+    new_name: str
+    kind: ObjectKind = ObjectKind.RIGID
+
+    def apply(self, world: World) -> World:
+        name, parts, emptied = new_name(world, checked_name(self.new_name)), [], set[int]()
+        number = world.next_id
+        for item, mask in Target(rows=self.rows).free(world):
+            parts.append(item.gaussians.select(mask).transformed(item.world_from_object))
+            rest = item.gaussians.select(~mask)
+            world = world.with_object(replace(item, gaussians=rest))
+            if not len(rest) and item.id != BACKGROUND_ID:
+                emptied.add(item.id)
+        if not sum(map(len, parts)):
+            raise ValueError("rows: expected at least one Gaussian, got none")
+        return without(world.with_object(_centred(number, name, cat(parts), self.kind)), emptied)
+
+
+@dataclass(frozen=True)
+class Separate:
+    """Make an object of every piece of one that touches no other piece; the largest stays the object."""
+
+    name: ClassVar[str] = "separate"
+    object_id: int
+    distance: float | None = None
+    """[m, or the world's unit] pieces farther apart than this are separate; default: from their spacing."""
+    at_least: int = 50
+    """Gaussians in a piece; smaller ones stay with the largest."""
+
+    def apply(self, world: World) -> World:
+        (item,) = unlocked(world, (self.object_id,))
+        if self.at_least < 1 or not (self.distance is None or 0 < self.distance < math.inf):
+            raise ValueError(
+                f"expected a positive distance and count, got {self.distance} and {self.at_least}"
+            )
+        labels = components(item.gaussians, self.distance)
+        sizes = torch.bincount(labels[labels >= 0])
+        pieces = [piece for piece in sizes.argsort(descending=True, stable=True).tolist()[1:]]
+        pieces = [piece for piece in pieces if int(sizes[piece]) >= self.at_least]
+        if not pieces:
+            raise ValueError(f"object {item.id} ({item.name}): expected pieces that do not touch, got one")
+        taken = torch.zeros(len(labels), dtype=torch.bool)
+        for piece in pieces:
+            mask = labels == piece
+            taken |= mask
+            part = item.gaussians.select(mask).transformed(item.world_from_object)
+            kind = ObjectKind.RIGID if item.id == BACKGROUND_ID else item.kind
+            kind = ObjectKind.RIGID if kind is ObjectKind.ARTICULATED else kind
+            world = world.with_object(_centred(world.next_id, new_name(world, item.name), part, kind))
+        return world.with_object(replace(item, gaussians=item.gaussians.select(~taken)))
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box in the world."""
+
+    pose: Pose7
+    """x y z [m, or the world's unit] of its middle, w x y z."""
+    size: Vector
+    """[m, or the world's unit] whole lengths of its edges."""
+
+    def holds(self, gaussians: Gaussians) -> Bool[Tensor, " n"]:
+        return in_box(gaussians, posed_at(self.pose), self.size)
+
+
+@dataclass(frozen=True)
+class Sphere:
+    """A ball in the world."""
+
+    center: Vector
+    radius: float
+    """[m, or the world's unit]"""
+
+    def holds(self, gaussians: Gaussians) -> Bool[Tensor, " n"]:
+        return in_sphere(gaussians, torch.tensor(self.center), self.radius)
+
+
+@dataclass(frozen=True, eq=False)
+class Polygon:
+    """What a camera sees inside a polygon on its picture, however far away."""
+
+    camera: Camera
+    points: tuple[tuple[float, float], ...]
+    """[px]"""
+
+    def holds(self, gaussians: Gaussians) -> Bool[Tensor, " n"]:
+        return in_polygon(gaussians, self.camera, torch.tensor(self.points))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Delete the Gaussians outside a volume, or inside it; what is hidden or locked stays."""
+
+    name: ClassVar[str] = "crop"
+    volume: Box | Sphere | Polygon
+    keep: Literal["inside", "outside"] = "inside"
+    objects: tuple[int, ...] = ()
+    """Default: all."""
+
+    def apply(self, world: World) -> World:
+        for item in found(world, self.objects) if self.objects else list(world.objects.values()):
+            if item.hidden or item.locked or not len(item.gaussians):
+                continue
+            free = (item.gaussians.flags & (DELETED | HIDDEN | LOCKED)) == 0
+            inside = self.volume.holds(item.posed())
+            gone = free & (inside if self.keep == "outside" else ~inside)
+            if bool(gone.any()):
+                world = world.with_object(erased(item, gone))
+        return world
+
+
+def erased(item: WorldObject, mask: Bool[Tensor, " n"]) -> WorldObject:
+    """An object with some Gaussians marked as deleted."""
+    flags = item.gaussians.flags | (mask.to(torch.uint8) * DELETED)
+    return replace(item, gaussians=replace(item.gaussians, flags=flags))
+
+
+def _flagged(world: World, target: Target, fact: str, bit: int, on: bool) -> World:
+    """Objects that are meant as a whole get a fact, the rows of others a bit."""
+    for item, mask in target.masks(world):
+        if item.id in target.objects:
+            world = world.with_object(replace(item, **{fact: on}))
+            continue
+        bits = mask.to(torch.uint8) * bit
+        flags = item.gaussians.flags | bits if on else item.gaussians.flags & ~bits
+        world = world.with_object(replace(item, gaussians=replace(item.gaussians, flags=flags)))
+    return world
+
+
+def _with_sh(gaussians: Gaussians, mask: Tensor, values: Tensor) -> Gaussians:
+    sh = gaussians.sh.clone()
+    sh[mask] = values
+    return replace(gaussians, sh=sh)
+
+
+def _centred(number: int, name: str, part: Gaussians, kind: ObjectKind) -> WorldObject:
+    """An object of Gaussians in the world frame, its own frame at their middle."""
+    pose = torch.eye(4)
+    pose[:3, 3] = part.means.mean(0)
+    return WorldObject(number, name, part.transformed(invert_pose(pose)), kind, pose)

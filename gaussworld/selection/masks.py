@@ -1,0 +1,61 @@
+"""Which Gaussians may be selected at all, and how a new selection joins the old one."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from ..gaussians import DELETED, HIDDEN, LOCKED, Gaussians
+
+How = Literal["replace", "add", "remove", "intersect"]
+
+
+def selectable(gaussians: Gaussians) -> Bool[Tensor, " n"]:
+    """Rows that are neither deleted, hidden nor locked and lie at a finite place; no tool selects others."""
+    return ((gaussians.flags & (DELETED | HIDDEN | LOCKED)) == 0) & _finite(gaussians)
+
+
+def drawn(gaussians: Gaussians) -> Bool[Tensor, " n"]:
+    """Rows that are neither deleted nor hidden: what stands in the way, locked or not."""
+    return ((gaussians.flags & (DELETED | HIDDEN)) == 0) & _finite(gaussians)
+
+
+def invert(gaussians: Gaussians, mask: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
+    """All that may be selected and is not."""
+    return selectable(gaussians) & ~mask
+
+
+def combined(old: Bool[Tensor, " n"], new: Bool[Tensor, " n"], how: How) -> Bool[Tensor, " n"]:
+    """The selection after a tool found `new`.
+
+    Raises:
+        ValueError: the masks differ in length, or there is no such way to combine.
+    """
+    if len(old) != len(new):
+        raise ValueError(f"expected two masks of equal length, got {len(old)} and {len(new)} rows")
+    if how == "replace":
+        return new.clone()
+    if how == "add":
+        return old | new
+    if how == "remove":
+        return old & ~new
+    if how == "intersect":
+        return old & new
+    raise ValueError(f"expected how = replace, add, remove or intersect, got {how!r}")
+
+
+def check_mask(gaussians: Gaussians, mask: Tensor) -> None:
+    """Refuse a mask of another length.
+
+    Raises:
+        ValueError: not one row per Gaussian.
+    """
+    if len(mask) != len(gaussians):
+        raise ValueError(f"expected a mask of {len(gaussians)} rows, got {len(mask)}")
+
+
+def _finite(gaussians: Gaussians) -> Tensor:
+    # A sum is finite where all parts are (or where they overflow, which is nowhere either): one pass.
+    x, y, z = gaussians.means.detach().unbind(dim=1)
+    return torch.isfinite((x + y).add_(z))

@@ -1,0 +1,168 @@
+"""Selection in a picture: rectangle, polygon and brush, through everything or only what is seen."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..camera import Camera
+from ..gaussians import Gaussians
+from ..render import render
+from ..render.unscented import camera_holds
+from .masks import drawn, selectable
+from .outline import inside_polygon, near_stroke
+
+#: [px] longer side of the picture in which is looked what is seen.
+_SEEN_SIDE = 480
+#: What stands behind the drawn surface by less than so many of its deviations, or part of the depth, is seen.
+_SEEN_DEVIATIONS, _SEEN_DEPTH = 2.0, 0.01
+_BLOCK = 1 << 16
+
+
+def in_rectangle(
+    gaussians: Gaussians,
+    camera: Camera,
+    low: tuple[float, float],
+    high: tuple[float, float],
+    front_only: bool = False,
+) -> Bool[Tensor, " n"]:
+    """Gaussians whose centre the camera sees between two corners of a rectangle, the borders included.
+
+    Args:
+        gaussians: in the world frame.
+        camera: of any model; what is behind it, or where its lens folds back, is not selected.
+        low: [px] one corner, x and y.
+        high: [px] the opposite corner.
+        front_only: leave out what is hidden behind something; see `seen`.
+    """
+    (left, right), (top, bottom) = (sorted(pair) for pair in zip(low, high))
+    pixels, depths = projected(gaussians, camera)
+    x, y = pixels.unbind(dim=1)
+    found = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
+    return _finish(found, gaussians, camera, pixels, depths, front_only)
+
+
+def in_polygon(
+    gaussians: Gaussians, camera: Camera, points: Float[Tensor, "v 2"], front_only: bool = False
+) -> Bool[Tensor, " n"]:
+    """Gaussians whose centre the camera sees inside a closed polygon, by the even-odd rule.
+
+    Args:
+        gaussians: in the world frame.
+        camera: of any model; what is behind it, or where its lens folds back, is not selected.
+        points: [px] corners; the last is joined to the first.
+        front_only: leave out what is hidden behind something; see `seen`.
+
+    Raises:
+        ValueError: there are fewer than three corners, or one is not finite.
+    """
+    if len(points) < 3 or not bool(torch.isfinite(points).all()):
+        raise ValueError(f"expected at least 3 finite corners, got {points.tolist()[:4]}")
+    pixels, depths = projected(gaussians, camera)
+    inside = inside_polygon(pixels.cpu(), points).to(pixels.device)
+    return _finish(inside, gaussians, camera, pixels, depths, front_only)
+
+
+def in_brush(
+    gaussians: Gaussians,
+    camera: Camera,
+    stroke: Float[Tensor, "v 2"],
+    radius: float,
+    front_only: bool = False,
+) -> Bool[Tensor, " n"]:
+    """Gaussians whose centre the camera sees within `radius` of a stroke.
+
+    Args:
+        gaussians: in the world frame.
+        camera: of any model; what is behind it, or where its lens folds back, is not selected.
+        stroke: [px] points that the brush went through in straight lines; one point is a dab.
+        radius: [px] of the brush.
+        front_only: leave out what is hidden behind something; see `seen`.
+
+    Raises:
+        ValueError: no point, one that is not finite, or a radius that is not positive.
+    """
+    if not len(stroke) or not bool(torch.isfinite(stroke).all()) or not 0 < radius < math.inf:
+        raise ValueError(f"expected finite points and a positive radius, got {stroke.tolist()[:4]}, {radius}")
+    pixels, depths = projected(gaussians, camera)
+    touched = near_stroke(pixels.cpu(), stroke, radius).to(pixels.device)
+    return _finish(touched, gaussians, camera, pixels, depths, front_only)
+
+
+def projected(gaussians: Gaussians, camera: Camera) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"]]:
+    """Pixels and z-depths of all centres; NaN where the camera does not see: behind it or past its lens."""
+    pixels, depths = [], []
+    means, distorted = gaussians.means.detach(), bool(camera.distortion)
+    view = camera.to(means.device)
+    camera_from_world, K = view.camera_from_world.to(means), view.K.to(means)
+    # In blocks that stay in the cache.
+    for part in means.split(_BLOCK):
+        at = part @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
+        behind = at[:, 2] <= 0
+        if distorted:
+            behind |= ~camera_holds(view, at)
+        x, y = view.distort(at).unbind(dim=1)
+        pixel = torch.stack([x * K[0, 0] + K[0, 2], y * K[1, 1] + K[1, 2]], dim=1)
+        pixels.append(pixel.masked_fill_(behind[:, None], math.nan))
+        depths.append(at[:, 2])
+    if not pixels:
+        return means.new_zeros(0, 2), means.new_zeros(0)
+    return torch.cat(pixels), torch.cat(depths)
+
+
+def seen(gaussians: Gaussians, camera: Camera) -> Bool[Tensor, " n"]:
+    """Gaussians in the picture that no surface hides: nearer than the drawn depth, or reaching to it.
+
+    The depth is that of a small rendering, in which hidden and deleted Gaussians do not take part but locked
+    ones do. A Gaussian reaches so far as two of its largest deviations, or one hundredth of the depth.
+    """
+    pixels, depths = projected(gaussians, camera)
+    return _unhidden(gaussians, camera, pixels, depths, drawn(gaussians))
+
+
+def _unhidden(
+    gaussians: Gaussians, camera: Camera, pixels: Tensor, depths: Tensor, wanted: Tensor
+) -> Tensor:
+    """Which of the wanted rows are in the picture and not hidden."""
+    rows = wanted.nonzero()[:, 0]
+    pixels, depths = pixels.index_select(0, rows), depths.index_select(0, rows)
+    size = pixels.new_tensor([camera.width, camera.height])
+    inside = ((pixels >= 0) & (pixels < size)).all(dim=1)
+    found = torch.zeros_like(wanted)
+    if not bool(inside.any()):
+        return found
+    rows, pixels, depths = rows[inside], pixels[inside], depths[inside]
+    surface = _surface(gaussians, camera, pixels)
+    deviations = gaussians.log_scales.detach().index_select(0, rows).amax(dim=1).exp_()
+    found[rows] = depths - surface <= _SEEN_DEVIATIONS * deviations + _SEEN_DEPTH * depths
+    return found
+
+
+def _surface(gaussians: Gaussians, camera: Camera, pixels: Tensor) -> Float[Tensor, " m"]:
+    """Depth drawn at each pixel, from a small rendering of the part of the picture they are in."""
+    left, top = pixels.amin(dim=0).floor().long().tolist()
+    right, bottom = pixels.amax(dim=0).floor().long().tolist()
+    view = camera.cropped(left, top, right + 1 - left, bottom + 1 - top)
+    scale = min(1.0, _SEEN_SIDE / max(view.width, view.height))
+    small = view.rescaled(max(1, round(view.width * scale)), max(1, round(view.height * scale)))
+    shown, everything = drawn(gaussians), gaussians.detach()
+    rows = everything if bool(shown.all()) else everything.select(shown)
+    with torch.no_grad():
+        picture = render(rows, small, colors=torch.zeros_like(rows.means), outputs=("depth",))
+    assert picture.depth is not None
+    # Where little is drawn, nothing hides.
+    depths = torch.where(picture.alpha > 0.5, picture.depth, math.inf)
+    x = ((pixels[:, 0] - left) * (small.width / view.width)).long().clamp_(max=small.width - 1)
+    y = ((pixels[:, 1] - top) * (small.height / view.height)).long().clamp_(max=small.height - 1)
+    return depths.flatten().index_select(0, y * small.width + x)
+
+
+def _finish(
+    found: Tensor, gaussians: Gaussians, camera: Camera, pixels: Tensor, depths: Tensor, front_only: bool
+) -> Tensor:
+    found = found & selectable(gaussians)
+    if front_only and bool(found.any()):
+        return _unhidden(gaussians, camera, pixels, depths, found)
+    return found
+

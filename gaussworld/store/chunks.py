@@ -1,0 +1,173 @@
+"""Chunks of a world by their hash: finding them in the packs, and adding those of a revision to be."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import StoreError
+from .database import Database
+from .manifest import Column
+from .packs import Location, PackReader, PackWriter, hash_of
+
+_DTYPES = {"f4": torch.float32, "u1": torch.uint8}
+#: A larger node is not one of ours [bytes].
+_MAX_NODE = 1 << 28
+
+
+class Chunks:
+    """All committed chunks, read."""
+
+    def __init__(self, database: Database, packs: PackReader) -> None:
+        self._database, self._packs = database, packs
+        #: Where every chunk lies, by hash, as of the last `refresh`.
+        self.places: dict[str, Location] = {}
+        self._version = -1
+
+    def refresh(self) -> None:
+        """Learn where all chunks lie, when another connection has changed the database.
+
+        One query for all is five times as fast as one for each when a world is opened.
+        """
+        connection = self._database.connection
+        version = connection.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._version:
+            rows = connection.execute(
+                "SELECT hash, name, offset, length FROM chunk JOIN pack ON pack.id = chunk.pack"
+            )
+            self.places = {name: Location(*place) for name, *place in rows}
+            self._version = version
+
+    def forget(self) -> None:
+        """Look everything up again at the next `refresh`."""
+        self._version = -1
+
+    def learn(self, places: Mapping[str, Location]) -> None:
+        """Chunks that this connection has committed."""
+        self.places.update(places)
+
+    def location(self, name: str) -> Location:
+        """Where a chunk lies.
+
+        Raises:
+            StoreError: there is no such chunk.
+        """
+        if (place := self.places.get(name)) is None:
+            raise StoreError(f"{self._database.path}: expected a chunk {name}, got none; it was lost")
+        return place
+
+    def node(self, name: str) -> Any:
+        """What a JSON chunk says.
+
+        Raises:
+            StoreError: it is lost or damaged.
+        """
+        at = self.location(name)
+        if at.length > _MAX_NODE:
+            raise StoreError(f"{at.pack}: expected a node of at most {_MAX_NODE} bytes, got {at.length}")
+        try:
+            return json.loads(bytes(self._packs.view(at)))
+        except (ValueError, RecursionError) as error:
+            raise StoreError(
+                f"{at.pack}: expected a node at byte {at.offset}, got damage: {error}"
+            ) from error
+
+    def array(self, column: Column, count: int) -> Tensor:
+        """A column's array; mapped without a copy when its chunks lie one behind the other.
+
+        Raises:
+            StoreError: a chunk is lost, or has another length than its rows need.
+        """
+        places = [self.location(name) for name in column.chunks]
+        shape, dtype = (count, *column.tail), _DTYPES[column.dtype]
+        wanted, got = dtype.itemsize * torch.Size(shape).numel(), sum(at.length for at in places)
+        if wanted != got:
+            raise StoreError(
+                f"expected {wanted} bytes for an array of shape {shape}, got {got}; it is damaged"
+            )
+        if not wanted:
+            return torch.zeros(shape, dtype=dtype)
+        mapped = [self._packs.mapped(at) for at in places]
+        first = places[0]
+        if all(
+            at.pack == first.pack and at.offset == before.offset + before.length
+            for before, at in pairwise(places)
+        ):
+            return self._flat(mapped[-1], first.offset, wanted, dtype).view(shape)
+        parts = [self._flat(m, at.offset, at.length, dtype) for m, at in zip(mapped, places)]
+        return torch.cat(parts).view(shape)
+
+    def _flat(self, mapped: Any, offset: int, length: int, dtype: torch.dtype) -> Tensor:
+        return torch.frombuffer(mapped, dtype=dtype, count=length // dtype.itemsize, offset=offset)
+
+
+class Pending:
+    """The chunks of a revision that is being written, not yet known to the database."""
+
+    def __init__(self, database: Database, writer: PackWriter) -> None:
+        self._database, self._writer = database, writer
+        self._mark = writer.mark()
+        self.added: dict[str, tuple[Location, str]] = {}
+        self.reused: set[str] = set()
+
+    def put_node(self, data: bytes) -> str:
+        """Add a JSON chunk, unless it is there."""
+        name = hash_of(data)
+        self._put(name, data, "json")
+        return name
+
+    def put_arrays(self, pieces: Sequence[memoryview]) -> list[str]:
+        """Add pieces of arrays in their order, hashing ahead on the other cores."""
+        if len(pieces) < 4:
+            names = [hash_of(piece) for piece in pieces]
+            for name, piece in zip(names, pieces):
+                self._put(name, piece, "raw")
+            return names
+        names = []
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for piece, name in zip(pieces, pool.map(hash_of, pieces)):
+                self._put(name, piece, "raw")
+                names.append(name)
+        return names
+
+    def _put(self, name: str, data: bytes | memoryview, codec: str) -> None:
+        if name in self.added or name in self.reused:
+            return
+        found = self._database.connection.execute("SELECT 1 FROM chunk WHERE hash = ?", (name,)).fetchone()
+        if found:
+            self.reused.add(name)
+        else:
+            self.added[name] = self._writer.add(data), codec
+
+    def record(self) -> bool:
+        """Inside a transaction, tell the database of the new chunks; false when one to be reused has gone."""
+        connection = self._database.connection
+        for name in self.reused:
+            if not connection.execute("SELECT 1 FROM chunk WHERE hash = ?", (name,)).fetchone():
+                return False
+        packs = {at.pack for at, _ in self.added.values()}
+        connection.executemany("INSERT OR IGNORE INTO pack(name) VALUES(?)", [(name,) for name in packs])
+        ids = {name: self._pack_id(name) for name in packs}
+        connection.executemany(
+            "INSERT OR IGNORE INTO chunk VALUES(?, ?, ?, ?, ?)",
+            [(name, ids[at.pack], at.offset, at.length, codec) for name, (at, codec) in self.added.items()],
+        )
+        return True
+
+    def _pack_id(self, name: str) -> int:
+        row = self._database.connection.execute("SELECT id FROM pack WHERE name = ?", (name,)).fetchone()
+        return row[0]
+
+    def sync(self) -> None:
+        """Bring the new chunks onto the disk: before the transaction, never after."""
+        if self.added:
+            self._writer.sync()
+
+    def forget(self) -> None:
+        """Take back what was written, because it will not be committed."""
+        self._writer.rewind(self._mark)

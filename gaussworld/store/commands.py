@@ -1,0 +1,442 @@
+"""The verbs `gaussworld world ...`: make, list, change and keep stored worlds."""
+
+import json as json_text
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from .. import io
+from ..edit import between
+from ..edit.change import Change
+from ..edit.plain import from_plain
+from ..errors import ConfigError, FileFormatError, StoreError
+from ..log import follow
+from ..session import Session
+from .collect import collect
+from .database import FILE
+from .revisions import Revision, Store
+from .share import SUFFIX, export
+from .share import unpack as unpacked
+from .verify import verify as verified
+
+WorldPath = Annotated[Path, tyro.conf.arg(metavar="WORLD")]
+Source = Annotated[Path, tyro.conf.arg(name="from", metavar="PATH")]
+
+
+def create(world: WorldPath, /, *, source: Source, json: bool = False) -> None:
+    """Make a stored world of a run of `gaussworld recon`, a splat file, a .glb or .usd scene, or a world.
+
+    Args:
+        world: the folder to make, such as kitchen.world.
+        source: what to make it of; a world gives its present state, without its history.
+        json: print JSON for programs.
+    """
+    made = io.load_world(source)
+    with Session.create(world, made, details={"from": str(source)}) as session:
+        count = sum(len(item.gaussians) for item in made.objects.values())
+        facts = {"world": str(world), "revision": session.revision, "objects": len(made.objects)}
+        facts |= {"gaussians": count, "metres_per_unit": made.metres_per_unit}
+    scale = "" if made.metres_per_unit else "; its scale is not known: `gaussworld world edit ... set-scale`"
+    text = f"Made {world}: {len(made.objects)} object(s), {count:,} Gaussians{scale}."
+    _say(facts, text, json)
+
+
+def list_objects(path: Annotated[Path, tyro.conf.arg(metavar="PATH")], /, *, json: bool = False) -> None:
+    """List the objects of a world, or the worlds in a folder.
+
+    Args:
+        path: a world, or a folder with worlds.
+        json: print JSON for programs.
+    """
+    rows = _objects(path) if (path / FILE).is_file() else _worlds(path)
+    _say(rows, _table(rows), json)
+
+
+def log(
+    world: WorldPath,
+    /,
+    *,
+    branch: str | None = None,
+    object: int | None = None,
+    limit: int = 50,
+    all: bool = False,
+    json: bool = False,
+) -> None:
+    """Show a world's history, newest first; > is where it stands, lines above that can be redone.
+
+    Args:
+        world: the world's folder.
+        branch: which branch; default: the one that is checked out.
+        object: only what touched the object of this id.
+        limit: at most so many.
+        all: every revision of every branch, also what was undone and replaced.
+        json: print JSON for programs.
+    """
+    with Store(world, read_only=True) as store:
+        ref = store.branch(branch)
+        history = store.revisions() if all else [*store.history(ref.tip)]
+        if object is not None:
+            touching = store.touching(object)
+            history = [revision for revision in history if revision.id in touching]
+        names: dict[int, list[str]] = {}
+        for each in store.refs():
+            names.setdefault(each.revision, []).append(each.name)
+        rows = [
+            _revision_row(revision, names.get(revision.id, []), ref.revision) for revision in history[:limit]
+        ]
+    _say(rows, _table(rows), json)
+
+
+def diff(world: WorldPath, a: str, b: str | None = None, /, *, json: bool = False) -> None:
+    """Say what differs between two revisions.
+
+    Args:
+        world: the world's folder.
+        a: the older one: a branch, a tag or a number.
+        b: the newer one; default: where the world stands.
+        json: print JSON for programs.
+    """
+    with Store(world, read_only=True) as store:
+        old = store.read(store.resolve(a))
+        new = store.read(store.branch().revision if b is None else store.resolve(b), old)
+        facts = _differences(between("diff", old.world, new.world))
+    lines = [f"{change['object']}: {change['what']}" for change in facts["objects"]]
+    lines += [f"world: {name}" for name in facts["world"]]
+    _say(facts, "\n".join(lines) or "No difference.", json)
+
+
+def edit(
+    world: WorldPath,
+    name: Annotated[str, tyro.conf.arg(metavar="EDIT")],
+    fields: Annotated[str, tyro.conf.arg(metavar="JSON")] = "{}",
+    /,
+    *,
+    branch: str | None = None,
+    json: bool = False,
+) -> None:
+    """Do one edit, such as: gaussworld world edit W move '{"objects": [3], "offset": [0, 0, 0.1]}'.
+
+    Args:
+        world: the world's folder.
+        name: the edit: move, rotate, place, scale, duplicate, delete, rename, set-kind, set-joint, ...
+        fields: its fields as a JSON object; - reads it from the standard input.
+        branch: which branch; default: the one that is checked out.
+        json: print JSON for programs.
+    """
+    change = from_plain(name, _json_object(fields))
+    with Session(world, branch) as session:
+        number = session.do(change)
+        _say({"revision": number, "branch": session.branch}, f"Revision {number} of {session.branch}.", json)
+
+
+def undo(world: WorldPath, /, *, steps: int = 1, json: bool = False) -> None:
+    """Go back, one revision or several.
+
+    Args:
+        world: the world's folder.
+        steps: how many.
+        json: print JSON for programs.
+    """
+    _stepped(world, steps, "undo", json)
+
+
+def redo(world: WorldPath, /, *, steps: int = 1, json: bool = False) -> None:
+    """Go forward again, after undo.
+
+    Args:
+        world: the world's folder.
+        steps: how many.
+        json: print JSON for programs.
+    """
+    _stepped(world, steps, "redo", json)
+
+
+def branch(
+    world: WorldPath,
+    name: str | None = None,
+    /,
+    *,
+    at: str | None = None,
+    delete: bool = False,
+    json: bool = False,
+) -> None:
+    """List branches, or begin one.
+
+    Args:
+        world: the world's folder.
+        name: of the new branch; default: list them.
+        at: where it begins: a branch, a tag or a number; default: where the world stands.
+        delete: take the branch of this name away; its revisions stay until `gc`.
+        json: print JSON for programs.
+    """
+    _named("branch", world, name, at, delete, json)
+
+
+def tag(
+    world: WorldPath,
+    name: str | None = None,
+    /,
+    *,
+    at: str | None = None,
+    delete: bool = False,
+    json: bool = False,
+) -> None:
+    """List tags, or name a revision.
+
+    Args:
+        world: the world's folder.
+        name: of the new tag; default: list them.
+        at: what it names: a branch, a tag or a number; default: where the world stands.
+        delete: take the tag of this name away.
+        json: print JSON for programs.
+    """
+    _named("tag", world, name, at, delete, json)
+
+
+def checkout(world: WorldPath, branch: str, /, *, json: bool = False) -> None:
+    """Choose the branch that opens; `world branch W NAME --at TAG` begins one at a tag or an old revision.
+
+    Args:
+        world: the world's folder.
+        branch: its name.
+        json: print JSON for programs.
+    """
+    with Store(world) as store:
+        store.checkout(branch)
+        number = store.branch().revision
+    _say({"branch": branch, "revision": number}, f"On {branch}, at revision {number}.", json)
+
+
+def verify(world: WorldPath, /, *, json: bool = False) -> None:
+    """Read everything again and name what is damaged, with its objects and revisions; exit 1 if anything is.
+
+    Args:
+        world: the world's folder.
+        json: print JSON for programs.
+    """
+    with Store(world, read_only=True) as store:
+        found = follow(verified(store), "Verifying").result
+    damages = [vars(damage) for damage in found.damages]
+    facts = {"sound": not damages, "chunks": found.chunks, "bytes": found.bytes, "damages": damages}
+    lines = [
+        f"{damage.problem}\n  objects: {', '.join(damage.objects) or 'none'}"
+        f"\n  revisions: {', '.join(map(str, damage.revisions)) or 'none'}"
+        for damage in found.damages
+    ]
+    sound = f"Sound: {found.chunks:,} chunks, {found.bytes / 1e6:,.1f} MB."
+    _say(facts, "\n".join(lines) or sound, json)
+    if damages:
+        raise StoreError(f"{world}: expected a sound world, got {len(damages)} damaged place(s), named above")
+
+
+def gc(
+    world: WorldPath,
+    /,
+    *,
+    undone_days: float | None = None,
+    compact: bool | None = None,
+    json: bool = False,
+) -> None:
+    """Forget what no branch or tag leads to, and free its room.
+
+    Args:
+        world: the world's folder.
+        undone_days: also forget what was undone and replaced longer ago than this; default: keep it.
+        compact: write the packs anew in the order of reading; default: when 30 % of them is garbage.
+        json: print JSON for programs.
+    """
+    with Store(world) as store:
+        freed = follow(collect(store, undone_days=undone_days, compact=compact), "Collecting").result
+    text = (
+        f"Forgot {freed.revisions} revision(s) and {freed.chunks} chunk(s);"
+        f" {freed.bytes_before / 1e6:,.1f} MB before, {freed.bytes_after / 1e6:,.1f} MB now."
+    )
+    _say(vars(freed), text, json)
+
+
+def pack(
+    world: WorldPath,
+    /,
+    *,
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+    force: bool = False,
+    json: bool = False,
+) -> None:
+    """Write a world with its whole history as one .worldz file.
+
+    Args:
+        world: the world's folder.
+        out: the file; default: beside the world.
+        force: overwrite a file that exists.
+        json: print JSON for programs.
+    """
+    out = out or world.with_suffix(SUFFIX)
+    if out.suffix.lower() != SUFFIX:
+        raise ConfigError(f"--out: expected a name that ends in {SUFFIX}, got {out}")
+    if out.exists() and not force:
+        raise ConfigError(f"expected a new file, got {out}, which exists; add --force to overwrite it")
+    with Store(world, read_only=True) as store:
+        follow(export(store, out), "Packing")
+    size = out.stat().st_size
+    _say({"path": str(out), "bytes": size}, f"Wrote {out}, {size / 1e6:,.1f} MB.", json)
+
+
+def unpack(
+    archive: Annotated[Path, tyro.conf.arg(metavar="FILE.worldz")],
+    world: Annotated[Path | None, tyro.conf.arg(metavar="WORLD")] = None,
+    /,
+    *,
+    json: bool = False,
+) -> None:
+    """Make a world of a .worldz file; everything in it is checked first.
+
+    Args:
+        archive: the file.
+        world: the folder to make; default: beside the file.
+        json: print JSON for programs.
+    """
+    target = world or archive.with_suffix(".world")
+    follow(unpacked(archive, target), "Unpacking")
+    _say({"world": str(target)}, f"Made {target}.", json)
+
+
+def _say(facts: Any, text: str, json: bool) -> None:
+    print(json_text.dumps(facts, indent=2, allow_nan=False) if json else text)
+
+
+def _objects(path: Path) -> Sequence[Mapping[str, Any]]:
+    with Store(path, read_only=True) as store:
+        world = store.read(store.branch().revision).world
+    return [
+        {
+            "id": item.id,
+            "name": item.name,
+            "kind": item.kind.value,
+            "gaussians": len(item.gaussians),
+            "parent": item.parent,
+            "position": [round(value, 4) for value in item.world_from_object[:3, 3].tolist()],
+            "state": " ".join(name for name in ("hidden", "locked") if getattr(item, name)),
+        }
+        for item in world.objects.values()
+    ]
+
+
+def _worlds(path: Path) -> Sequence[Mapping[str, Any]]:
+    if not path.is_dir():
+        raise FileFormatError(f"expected a world or a folder with worlds, got {path}, which is none")
+    rows = []
+    for file in sorted(path.glob(f"*/{FILE}")):
+        with Store(file.parent, read_only=True) as store:
+            ref = store.branch()
+            last = store.revision(ref.revision)
+            size = sum(part.stat().st_size for part in file.parent.rglob("*") if part.is_file())
+        row = {"world": str(file.parent), "branch": ref.name, "revision": ref.revision}
+        rows.append(row | {"changed": _when(last.time), "MB": round(size / 1e6, 1)})
+    return rows
+
+
+def _revision_row(revision: Revision, names: Sequence[str], here: int) -> dict[str, Any]:
+    return {
+        "": ">" if revision.id == here else "",
+        "revision": revision.id,
+        "parent": revision.parent,
+        "edit": revision.op,
+        "fields": dict(revision.details),
+        "author": revision.author,
+        "time": _when(revision.time),
+        "names": [*names],
+    }
+
+
+def _differences(change: Change) -> dict[str, Any]:
+    rows = [{"object": f"{item.name} ({item.id})", "what": "added"} for item in change.added]
+    rows += [{"object": f"{item.name} ({item.id})", "what": "removed"} for item in change.removed]
+    for each in change.changed:
+        what = [name.replace("world_from_object", "pose") for name in each.facts]
+        what += [f"{name} of {len(column.old):,} Gaussians" for name, column in each.columns.items()]
+        if each.whole is not None:
+            what.append(f"{len(each.whole[0]):,} Gaussians became {len(each.whole[1]):,}")
+        if what:
+            rows.append({"object": f"object {each.id}", "what": ", ".join(what)})
+    return {"objects": rows, "world": [*change.world]}
+
+
+def _stepped(world: Path, steps: int, which: str, json: bool) -> None:
+    if steps < 1:
+        raise ConfigError(f"--steps: expected at least 1, got {steps}")
+    with Session(world) as session:
+        for _ in range(steps):
+            session.undo() if which == "undo" else session.redo()
+        facts = {"branch": session.branch, "revision": session.revision}
+    _say(facts, f"{facts['branch']} is at revision {facts['revision']}.", json)
+
+
+def _named(kind: Any, world: Path, name: str | None, at: str | None, delete: bool, json: bool) -> None:
+    if name is None:
+        if delete or at is not None:
+            raise ConfigError(f"expected the name of a {kind}, got none")
+        with Store(world, read_only=True) as store:
+            here = store.meta("branch")
+            rows = [
+                {"": ">" if kind == "branch" and ref.name == here else "", kind: ref.name}
+                | {"revision": ref.revision}
+                for ref in store.refs()
+                if ref.kind == kind
+            ]
+        _say(rows, _table(rows) or f"No {kind} yet.", json)
+        return
+    with Store(world) as store:
+        if delete:
+            store.remove_ref(kind, name)
+            _say({"deleted": name}, f"Took {kind} {name} away.", json)
+            return
+        number = store.branch().revision if at is None else store.resolve(at)
+        store.add_ref(kind, name, number)
+    _say({kind: name, "revision": number}, f"{kind.capitalize()} {name} is at revision {number}.", json)
+
+
+def _json_object(text: str) -> Mapping[str, Any]:
+    if text == "-":
+        import sys
+
+        text = sys.stdin.read()
+    try:
+        fields = json_text.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"expected the edit's fields as JSON, got {text[:80]!r} ({error})") from error
+    if not isinstance(fields, dict):
+        raise ConfigError(f"expected the edit's fields as a JSON object, got {text[:80]!r}")
+    return fields
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as aligned columns under their names."""
+    if not rows:
+        return ""
+    cells = [[_cell(value) for value in row.values()] for row in rows]
+    heads = [*rows[0]]
+    widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(heads))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths)) for line in [heads, *cells]]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, dict):
+        text = json_text.dumps(value)
+        return text if len(text) <= 60 else text[:57] + "..."
+    return (
+        " ".join(map(str, value))
+        if isinstance(value, Sequence) and not isinstance(value, str)
+        else str(value)
+    )

@@ -1,0 +1,286 @@
+"""A world as chunks and back: a tree of small JSON nodes over the raw arrays of each object's Gaussians.
+
+A revision names the root. The root holds the world's own facts and the top of a radix tree over object ids,
+16 to a node, so that changing one object rewrites one path of it. An object's node holds its facts and the
+name of its block, which lists for every array the chunks of `ROWS` rows each.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..camera import Camera
+from ..camera_record import camera_from_record, camera_record
+from ..gaussians import Gaussians
+from ..object_record import numbers_from, object_from_record, record_of
+from ..world import World
+from ..world_object import WorldObject
+
+#: Rows of a chunk: a multiple of 64, so that the chunks of an array written together lie without gaps.
+ROWS = 16384
+FANOUT = 16
+_MOST_OBJECTS = 1_000_000
+#: Arrays of a block. Ids are not stored: an object's Gaussians are its own.
+_FLOATS = ("means", "quats", "log_scales", "opacity_logits", "sh")
+
+#: Takes the bytes of a node, gives its hash.
+PutNode = Callable[[bytes], str]
+#: Takes the pieces of arrays, gives their hashes in order.
+PutArrays = Callable[[Sequence[memoryview]], list[str]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One array: n rows of a shape and type, cut into chunks."""
+
+    dtype: str
+    tail: tuple[int, ...]
+    chunks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The arrays of one object's Gaussians."""
+
+    count: int
+    columns: Mapping[str, Column]
+
+    def node(self) -> dict[str, Any]:
+        columns = {k: [c.dtype, list(c.tail), list(c.chunks)] for k, c in self.columns.items()}
+        return {"count": self.count, "columns": columns}
+
+    @classmethod
+    def from_node(cls, node: Mapping[str, Any]) -> "Block":
+        columns = {
+            name: Column(dtype, tuple(tail), tuple(chunks))
+            for name, (dtype, tail, chunks) in node["columns"].items()
+        }
+        return cls(node["count"], columns)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredObject:
+    """An object and the names of what it is stored as."""
+
+    item: WorldObject
+    node: str
+    block_node: str
+    block: Block
+
+
+@dataclass(frozen=True, eq=False)
+class StoredWorld:
+    """A world and the names of what it is stored as: what the next revision is written against."""
+
+    world: World
+    root: str = ""
+    objects: Mapping[int, StoredObject] = field(default_factory=dict)
+    cameras: str | None = None
+
+
+def encoded(world: World, base: StoredWorld, put: PutNode, put_arrays: PutArrays) -> StoredWorld:
+    """Write what differs from `base`; what is the same tensor, Gaussians or object is not even looked at."""
+    blocks = _blocks(world, base, put_arrays)
+    objects = {}
+    for number, item in world.objects.items():
+        old = base.objects.get(number)
+        if old is not None and old.item is item:
+            objects[number] = old
+            continue
+        block = blocks[number]
+        block_node = old.block_node if old is not None and old.block is block else put(_json(block.node()))
+        node = put(_json(record_of(item) | {"gaussians": block_node}))
+        objects[number] = StoredObject(item, node, block_node, block)
+    cameras = base.cameras
+    if world.cameras is not base.world.cameras:
+        cameras = put(_json([camera_record(c) for c in world.cameras])) if world.cameras else None
+    root = {
+        "up": world.up,
+        "metres_per_unit": world.metres_per_unit,
+        "world_from_source": numbers_from(world.world_from_source),
+        "cameras": cameras,
+        "objects": _tree({number: stored.node for number, stored in objects.items()}, put),
+    }
+    return StoredWorld(world, put(_json(root)), objects, cameras)
+
+
+def _blocks(world: World, base: StoredWorld, put_arrays: PutArrays) -> dict[int, Block]:
+    """The block of every object that is not the base's, all new pieces written in one go."""
+    plans: dict[int, tuple[int, dict[str, Any]]] = {}
+    known: dict[int, Block] = {}
+    pieces: list[memoryview] = []
+    for number, item in world.objects.items():
+        old = base.objects.get(number)
+        if old is not None and old.item.gaussians is item.gaussians:
+            known[number] = old.block
+            continue
+        plans[number] = len(item.gaussians), _planned(item.gaussians, old, pieces)
+    hashes = put_arrays(pieces)
+    for number, (count, plan) in plans.items():
+        columns = {
+            name: Column(dtype, tail, tuple(hashes[c] if isinstance(c, int) else c for c in chunks))
+            for name, (dtype, tail, chunks) in plan.items()
+        }
+        known[number] = Block(count, columns)
+    return known
+
+
+def _planned(gaussians: Gaussians, old: StoredObject | None, pieces: list[memoryview]) -> dict[str, Any]:
+    """For every array its type, shape, and for each chunk the hash it has or the index of a new piece."""
+    plan: dict[str, Any] = {}
+    for name in (*_FLOATS, "flags"):
+        tensor: Tensor = getattr(gaussians, name)
+        if name == "flags" and not bool(tensor.any()):
+            continue
+        before: Tensor | None = None if old is None else getattr(old.item.gaussians, name)
+        column = None if old is None else old.block.columns.get(name)
+        if before is tensor and column is not None:
+            plan[name] = column.dtype, column.tail, column.chunks
+            continue
+        comparable = before is not None and column is not None and before.shape == tensor.shape
+        rows = tensor.detach().to("cpu", torch.uint8 if name == "flags" else torch.float32).contiguous()
+        chunks: list[str | int] = []
+        for index, start in enumerate(range(0, len(rows), ROWS)):
+            part = rows[start : start + ROWS]
+            if comparable and column is not None and _same(part, before[start : start + ROWS]):  # pyright: ignore
+                chunks.append(column.chunks[index])
+            else:
+                chunks.append(len(pieces))
+                pieces.append(memoryview(part.numpy()).cast("B"))  # pyright: ignore[reportArgumentType]
+        plan[name] = "u1" if name == "flags" else "f4", tuple(rows.shape[1:]), tuple(chunks)
+    return plan
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Bit for bit: -0 is not 0 here, and NaN is itself."""
+    integer = torch.uint8 if a.dtype == torch.uint8 else torch.int32
+    b = b.detach().to(a).contiguous()
+    return torch.equal(a.view(integer), b.view(integer))
+
+
+def _tree(hashes: Mapping[int, str], put: PutNode) -> list[Any]:
+    """The top node of the radix tree: its height, and children by digit."""
+    level: dict[int, str] = dict(hashes)
+    height = 0
+    while level and max(level) >= FANOUT:
+        parents: dict[int, dict[str, str]] = {}
+        for number, name in level.items():
+            parents.setdefault(number // FANOUT, {})[f"{number % FANOUT:x}"] = name
+        level = {number: put(_json(children)) for number, children in parents.items()}
+        height += 1
+    return [height, {f"{number:x}": name for number, name in level.items()}]
+
+
+def walk(
+    top: Sequence[Any], node: Callable[[str], Any], seen: Callable[[str], None] | None = None
+) -> Iterator[tuple[int, str]]:
+    """Ids and node hashes of all objects below the top of a tree, ascending.
+
+    Args:
+        top: what the root holds.
+        node: gives the node of a hash.
+        seen: told the hash of every inner node.
+    """
+
+    found = 0
+
+    def below(prefix: int, children: Mapping[str, str], height: int) -> Iterator[tuple[int, str]]:
+        nonlocal found
+        for digit in sorted(children, key=lambda text: int(text, 16)):
+            number, name = prefix * FANOUT + int(digit, 16), children[digit]
+            if height == 0:
+                # A forged tree can be small and yet have no end.
+                found += 1
+                if found > _MOST_OBJECTS:
+                    raise ValueError(f"expected at most {_MOST_OBJECTS} objects, got more")
+                yield number, name
+                continue
+            if seen is not None:
+                seen(name)
+            yield from below(number, node(name), height - 1)
+
+    height, children = top
+    if not 0 <= height <= 7:
+        raise ValueError(f"expected a tree of at most 8 levels, got {height}")
+    yield from below(0, children, height)
+
+
+def decoded(
+    root_hash: str,
+    node: Callable[[str], Any],
+    array: Callable[[Column, int], Tensor],
+    near: StoredWorld | None = None,
+    broken: Callable[[int, str, Exception], None] | None = None,
+) -> StoredWorld:
+    """The world of a root; objects that `near` has too are the same ones, not read again.
+
+    Args:
+        root_hash: of the root's node.
+        node: gives the node of a hash.
+        array: gives the tensor of a column of so many rows.
+        near: a world read or written before.
+        broken: told id, node hash and error of an object that cannot be read, which is then left out; without
+            it the error is raised.
+    """
+    root = node(root_hash)
+    known = {} if near is None else {stored.node: stored for stored in near.objects.values()}
+    objects: dict[int, StoredObject] = {}
+    for number, name in walk(root["objects"], node):
+        try:
+            objects[number] = known.get(name) or _stored_object(name, node, array)
+        except Exception as error:
+            if broken is None:
+                raise
+            broken(number, name, error)
+    objects = _without_lost_parents(objects)
+    same_cameras = near is not None and near.cameras == root["cameras"]
+    cameras = near.world.cameras if near is not None and same_cameras else _cameras(root["cameras"], node)
+    world = World(
+        objects={number: stored.item for number, stored in objects.items()},
+        cameras=cameras,
+        metres_per_unit=root["metres_per_unit"],
+        up=None if root["up"] is None else tuple(root["up"]),
+        world_from_source=_matrix(root["world_from_source"]),
+    )
+    return StoredWorld(world, root_hash, objects, root["cameras"])
+
+
+def _stored_object(
+    name: str, node: Callable[[str], Any], array: Callable[[Column, int], Tensor]
+) -> StoredObject:
+    record = node(name)
+    block = Block.from_node(node(record["gaussians"]))
+    tensors = {key: array(column, block.count) for key, column in block.columns.items()}
+    ids = torch.full((1,), record["id"], dtype=torch.int32).expand(block.count)
+    flags = tensors.pop("flags", None)
+    if flags is None:
+        flags = torch.zeros(1, dtype=torch.uint8).expand(block.count)
+    gaussians = Gaussians(**tensors, object_ids=ids, flags=flags)
+    return StoredObject(object_from_record(record, gaussians), name, record["gaussians"], block)
+
+
+def _without_lost_parents(objects: dict[int, StoredObject]) -> dict[int, StoredObject]:
+    """Objects whose parent could not be read stand alone."""
+    return {
+        number: stored
+        if stored.item.parent is None or stored.item.parent in objects
+        # No node is stored for this variant: the next revision writes one.
+        else StoredObject(replace(stored.item, parent=None), "", stored.block_node, stored.block)
+        for number, stored in objects.items()
+    }
+
+
+def _cameras(name: str | None, node: Callable[[str], Any]) -> tuple[Camera, ...]:
+    return () if name is None else tuple(camera_from_record(record) for record in node(name))
+
+
+def _matrix(numbers: Sequence[float]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float64).float().reshape(4, 4)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()

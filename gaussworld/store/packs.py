@@ -1,0 +1,180 @@
+"""Packs: append-only files of chunks; a chunk is named by the hash of its bytes and aligned to be mapped."""
+
+import base64
+import errno
+import hashlib
+import mmap
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import StoreError
+
+ALIGNMENT = 64
+#: First bytes of every pack.
+MAGIC = b"GaussWorld pack 1\n".ljust(ALIGNMENT, b"\0")
+#: A pack that has grown beyond this is left alone and a new one begun [bytes].
+FULL = 1 << 30
+
+
+def hash_of(data: bytes | memoryview) -> str:
+    """The name of a chunk: the first 160 bits of its SHA-256, as 27 characters."""
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()[:20]).decode().rstrip("=")
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a chunk lies."""
+
+    pack: str
+    """Name of the file in the folder of packs."""
+    offset: int
+    """[bytes]"""
+    length: int
+    """[bytes]"""
+
+
+class PackWriter:
+    """Appends chunks to a pack of its own, so that two writers never share a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = ""
+        self.size = 0
+        self._file: BinaryIO | None = None
+        self._safe = 0
+
+    def add(self, data: bytes | memoryview) -> Location:
+        """Append one chunk; it is safe only after `sync`.
+
+        Raises:
+            OSError: the file system refuses.
+        """
+        if self._file is None or (self.size > FULL and self.size == self._safe):
+            self._begin()
+        assert self._file is not None
+        offset = -(-self.size // ALIGNMENT) * ALIGNMENT
+        self._file.seek(offset)
+        view, written = memoryview(data), 0
+        while written < len(view):
+            written += self._file.write(view[written:])
+        self.size = offset + written
+        return Location(self.name, offset, written)
+
+    def sync(self) -> None:
+        """Bring all that was added onto the disk, with the name of a new file.
+
+        Raises:
+            OSError: the file system refuses.
+        """
+        if self._file is None or self.size == self._safe:
+            return
+        os.fsync(self._file.fileno())
+        sync_folder(self.folder)
+        self._safe = self.size
+
+    def mark(self) -> tuple[str, int]:
+        """The place to `rewind` to when what comes now is not committed."""
+        return self.name, self.size
+
+    def rewind(self, mark: tuple[str, int]) -> None:
+        """Forget what was added since the mark; a file that was begun since then goes."""
+        if self._file is None:
+            return
+        name, size = mark
+        with suppress(OSError):
+            if name == self.name:
+                self._file.truncate(size)
+            else:
+                (self.folder / self.name).unlink()
+        if name != self.name:
+            self.close()
+        self.size = self._safe = size if name == self.name else 0
+
+    def close(self) -> None:
+        """Let go of the file; the next chunk begins another."""
+        if self._file is not None:
+            self._file.close()
+        self._file, self.name, self.size, self._safe = None, "", 0, 0
+
+    def _begin(self) -> None:
+        self.close()
+        self.name = f"{secrets.token_hex(8)}.pack"
+        # Unbuffered: chunks are large, and an error must come from the write that caused it.
+        self._file = (self.folder / self.name).open("xb", buffering=0)  # pyright: ignore[reportAttributeAccessIssue]
+        assert self._file is not None
+        self._file.write(MAGIC)
+        self.size = len(MAGIC)
+
+
+class PackReader:
+    """Maps packs into memory, once each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._maps: dict[str, mmap.mmap] = {}
+
+    def view(self, at: Location) -> memoryview:
+        """The bytes of a chunk, without a copy; changing them changes nothing on the disk.
+
+        Raises:
+            StoreError: the pack is gone or shorter than it was.
+        """
+        return memoryview(self.mapped(at))[at.offset : at.offset + at.length]
+
+    def mapped(self, at: Location) -> mmap.mmap:
+        """The whole pack a chunk lies in, mapped far enough to hold it.
+
+        Raises:
+            StoreError: the pack is gone or shorter than it was.
+        """
+        if at.offset < len(MAGIC) or at.length < 0 or at.offset % ALIGNMENT:
+            raise StoreError(
+                f"{self.folder / at.pack}: expected a chunk's place, got {at.offset}, {at.length}"
+            )
+        known = self._maps.get(at.pack)
+        if known is None or len(known) < at.offset + at.length:
+            # A pack that grew is mapped anew; views of the old mapping keep it alive.
+            known = self._maps[at.pack] = self._map(at.pack)
+        if len(known) < at.offset + at.length:
+            raise StoreError(
+                f"{self.folder / at.pack}: expected at least {at.offset + at.length} bytes, got {len(known)}"
+            )
+        return known
+
+    def release(self) -> None:
+        """Forget the mappings; worlds that use one keep it alive."""
+        self._maps.clear()
+
+    def _map(self, name: str) -> mmap.mmap:
+        path = self.folder / name
+        if Path(name).name != name or not name.endswith(".pack"):
+            raise StoreError(f"{self.folder}: expected the name of a pack, got {name!r:.80}")
+        try:
+            with path.open("rb") as file:
+                # A private mapping may be written to, as torch wants it, and never reaches the file.
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "an empty file"
+            raise StoreError(f"{path}: expected a readable pack, got: {why}") from error
+        if mapped[: len(MAGIC)] != MAGIC:
+            raise StoreError(f"{path}: expected a pack of this program, got other first bytes")
+        return mapped
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names in a folder survive a loss of power, where the system has a way to."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows cannot open folders; its journal keeps names.
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)

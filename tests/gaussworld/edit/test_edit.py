@@ -1,0 +1,430 @@
+"""Every edit: what it does, that undo and redo are exact, and what it refuses."""
+
+import dataclasses
+import math
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+
+import gaussworld as gw
+from gaussworld import edit
+from gaussworld.camera_record import camera_record
+from gaussworld.edit.change import bits
+from gaussworld.edit.plain import from_plain, to_plain
+from gaussworld.errors import EditError
+from gaussworld.gaussians import DELETED, HIDDEN, LOCKED, Gaussians
+from gaussworld.pose import look_at
+from gaussworld.world import World
+from gaussworld.world_object import Joint, ObjectKind, WorldObject
+
+# The shape checks look at a random item of every tuple, which does not change what is drawn.
+# Nor are failures made smaller: the worlds are small as they are, and that takes minutes.
+PATIENCE = {"suppress_health_check": list(HealthCheck), "phases": (Phase.generate,)}
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+FIELDS = ("means", "quats", "log_scales", "opacity_logits", "sh", "flags")
+
+
+def blob(n: int, seed: int, degree: int = 1, spread: float = 0.05) -> Gaussians:
+    """A ball of Gaussians about the origin."""
+    g = torch.Generator().manual_seed(seed)
+    return Gaussians(
+        torch.randn(n, 3, generator=g) * spread,
+        torch.randn(n, 4, generator=g),
+        torch.randn(n, 3, generator=g) * 0.3 - 4,
+        torch.randn(n, generator=g) + 2,
+        torch.randn(n, (degree + 1) ** 2, 3, generator=g) * 0.3,
+    )
+
+
+_THINGS = ((1, "box", "RIGID"), (2, "lid", "ARTICULATED"), (3, "ball", "RIGID"), (7, "arm", "ROBOT"))
+
+
+def tabletop(seed: int = 0) -> World:
+    """A table, a box with a lid on a hinge, and two loose balls, one of them a robot's."""
+    objects = [WorldObject(0, "background", blob(300, seed, 2, 0.5))]
+    for number, name, kind in (
+        (1, "box", "RIGID"),
+        (2, "lid", "ARTICULATED"),
+        (3, "ball", "RIGID"),
+        (7, "arm", "ROBOT"),
+    ):
+        pose = torch.eye(4)
+        pose[:3, 3] = torch.tensor([0.3 * number, -0.1 * number, 0.2])
+        joint = Joint("revolute", (0.0, 1.0, 0.0), (0.1, 0.0, 0.0), (0.0, 1.5)) if name == "lid" else None
+        parent = 1 if name == "lid" else None
+        item = WorldObject(
+            number, name, blob(40 + number, seed + number), ObjectKind(kind), pose, parent, joint
+        )
+        objects.append(item)
+    camera = gw.Camera.pinhole(look_at(torch.tensor([2.0, 0.0, 1.0]), torch.zeros(3)), 64, 48, 50.0)
+    return World({item.id: item for item in objects}, (camera,), 0.5, (0.0, 0.0, 1.0))
+
+
+def copied(item: WorldObject) -> WorldObject:
+    return dataclasses.replace(item, gaussians=item.gaussians.map(torch.clone))
+
+
+def assert_bits(a: torch.Tensor, b: torch.Tensor) -> None:
+    assert a.shape == b.shape and torch.equal(bits(a), bits(b))
+
+
+def assert_same(a: World, b: World) -> None:
+    """Bit for bit, in every field of every object."""
+    assert list(a.objects) == list(b.objects)
+    assert (a.metres_per_unit, a.up) == (b.metres_per_unit, b.up)
+    assert [*map(camera_record, a.cameras)] == [*map(camera_record, b.cameras)]
+    assert torch.equal(a.world_from_source, b.world_from_source)
+    for number, x in a.objects.items():
+        y = b.objects[number]
+        for field in dataclasses.fields(WorldObject):
+            if field.name == "gaussians":
+                for name in FIELDS:
+                    left, right = getattr(x.gaussians, name), getattr(y.gaussians, name)
+                    assert left.shape == right.shape and torch.equal(
+                        edit.change.bits(left), edit.change.bits(right)
+                    ), name
+            elif field.name == "world_from_object":
+                assert torch.equal(
+                    edit.change.bits(x.world_from_object), edit.change.bits(y.world_from_object)
+                )
+            else:
+                assert getattr(x, field.name) == getattr(y, field.name), field.name
+
+
+NUMBERS = st.floats(-2, 2, width=32)
+VECTORS = st.tuples(NUMBERS, NUMBERS, NUMBERS)
+DIRECTIONS = VECTORS.filter(lambda v: math.hypot(*v) > 0.1)
+QUATERNIONS = st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS).filter(lambda q: math.hypot(*q) > 0.1)
+POSES = st.builds(lambda p, q: (*p, *q), VECTORS, QUATERNIONS)
+IDS = st.sampled_from([0, 1, 2, 3, 7])
+SOME = st.lists(IDS, min_size=1, max_size=4).map(tuple)
+FACTORS = st.floats(0.1, 5)
+NAMES = st.text(st.characters(categories=["L", "N", "Zs"]), min_size=1, max_size=20).filter(
+    lambda t: t.strip()
+)
+CAMERA = gw.Camera.pinhole(look_at(torch.tensor([2.0, 0.3, 1.0]), torch.zeros(3)), 64, 48, 60.0)
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> edit.Rows:
+    """Some rows of some objects of `tabletop`."""
+    world = tabletop()
+    seed, share = draw(st.integers(0, 99)), draw(st.sampled_from([0.02, 0.5, 1.0]))
+    g = torch.Generator().manual_seed(seed)
+    chosen = draw(SOME)
+    return edit.Rows.from_masks(
+        {n: torch.rand(len(world.objects[n].gaussians), generator=g) < share for n in chosen}
+    )
+
+
+TARGETS = st.builds(edit.Target, SOME) | st.builds(edit.Target, st.just(()) | SOME, rows())
+KINDS = st.sampled_from([ObjectKind.STATIC, ObjectKind.RIGID, ObjectKind.ROBOT])
+UNIT = st.floats(0, 1)
+VOLUMES = (
+    st.builds(edit.Box, POSES, st.tuples(FACTORS, FACTORS, FACTORS))
+    | st.builds(edit.Sphere, VECTORS, FACTORS)
+    | st.just(edit.Polygon(CAMERA, ((5.0, 5.0), (50.0, 10.0), (30.0, 40.0))))
+)
+EVERY = {
+    "move": st.builds(edit.Move, SOME, VECTORS),
+    "rotate": st.builds(edit.Rotate, SOME, QUATERNIONS, st.none() | VECTORS),
+    "place": st.builds(edit.Place, IDS, POSES),
+    "scale": st.builds(edit.Scale, SOME, FACTORS, st.none() | VECTORS),
+    "duplicate": st.builds(edit.Duplicate, SOME, VECTORS),
+    "delete": st.builds(edit.Delete, SOME),
+    "rename": st.builds(edit.Rename, IDS, NAMES),
+    "set-kind": st.builds(edit.SetKind, SOME, KINDS),
+    "set-joint": st.builds(edit.SetJoint, IDS, st.sampled_from(["revolute", "prismatic", "fixed"]),
+                           DIRECTIONS, VECTORS, st.none() | st.floats(-3, 0),
+                           st.none() | st.floats(0, 3), NUMBERS),
+    "set-material": st.builds(edit.SetMaterial, SOME, st.fixed_dictionaries({}, optional={
+        "friction": FACTORS, "density": FACTORS, "restitution": st.floats(0, 1)})),
+    "reparent": st.builds(edit.Reparent, st.just((3,)), st.sampled_from([None, 0, 1, 2, 7])),
+    "add": st.builds(edit.Add, st.builds(blob, st.integers(1, 20), st.integers(0, 9)), NAMES,
+                     st.sampled_from([ObjectKind.STATIC, ObjectKind.RIGID]), POSES, FACTORS, st.none() | IDS),
+    "merge": st.builds(edit.Merge, st.lists(IDS, min_size=2, max_size=4, unique=True).map(tuple)),
+    "hide": st.builds(edit.Hide, TARGETS, st.booleans()),
+    "lock": st.builds(edit.Lock, TARGETS, st.booleans()),
+    "erase": st.builds(edit.Erase, TARGETS),
+    "restore": st.builds(edit.Restore, SOME),
+    "recolour": st.builds(edit.Recolour, TARGETS, st.tuples(UNIT, UNIT, UNIT), UNIT, st.booleans()),
+    "grade": st.builds(edit.Grade, TARGETS, NUMBERS, st.floats(-0.5, 0.5), FACTORS.map(lambda v: v * 0.8),
+                       UNIT, st.floats(-1, 1), st.floats(-1, 1)),
+    "split": st.builds(edit.Split, rows(), NAMES),
+    "separate": st.builds(edit.Separate, IDS, st.floats(0.005, 0.1), st.integers(1, 5)),
+    "crop": st.builds(edit.Crop, VOLUMES, st.sampled_from(["inside", "outside"])),
+    "set-up": st.builds(edit.SetUp, DIRECTIONS),
+    "set-scale": st.builds(edit.SetScale, VECTORS, st.just((5.0, 5.0, 5.0)), FACTORS),
+    "remove-floaters": st.builds(edit.RemoveFloaters, st.just(()) | SOME),
+    "simplify": st.builds(edit.Simplify, st.integers(30, 400)),
+}  # fmt: skip
+
+
+def test_every_edit_has_a_strategy():
+    """No edit can be added without its property test."""
+    assert set(EVERY) == set(edit.EDITS)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_do_undo_redo_is_the_identity(name: str):
+    """Undo gives the world before and redo the world after, bit for bit; neither input is changed."""
+
+    @settings(max_examples=25, **PATIENCE)
+    @given(EVERY[name], st.lists(st.sampled_from([*EVERY]).flatmap(EVERY.__getitem__), max_size=1))
+    def check(change: edit.Edit, before: list[edit.Edit]) -> None:
+        world = tabletop()
+        for each in before:
+            try:
+                world = edit.applied(each, world)
+            except EditError:
+                return
+        kept = dataclasses.replace(
+            world,
+            objects={
+                n: dataclasses.replace(o, gaussians=o.gaussians.map(torch.clone))
+                for n, o in world.objects.items()
+            },
+        )
+        try:
+            after, change_made = edit.do(change, world)
+        except EditError as error:
+            assert str(error).startswith(f"{name}: ")
+            assert_same(world, kept)
+            return
+        done.append(1)
+        assert_same(world, kept)
+        assert_same(change_made.undo(after), world)
+        assert_same(change_made.redo(change_made.undo(after)), after)
+
+    done: list[int] = []
+    check()
+    assert len(done) >= 3, "hardly any of the edits could be done"
+
+
+@settings(max_examples=150, **PATIENCE)
+@given(st.sampled_from([name for name in EVERY if name != "add"]).flatmap(EVERY.__getitem__))
+def test_json_keeps_every_edit(change: edit.Edit):
+    """What a program sends as JSON does the same as the edit it was made of."""
+    import json
+
+    again = from_plain(change.name, json.loads(json.dumps(to_plain(change))))
+    world = tabletop()
+    try:
+        wanted = edit.applied(change, world)
+    except EditError as error:
+        with pytest.raises(EditError) as caught:
+            edit.applied(again, world)
+        assert str(caught.value) == str(error)
+        return
+    assert_same(edit.applied(again, world), wanted)
+
+
+def test_moving_a_box_carries_its_lid_once():
+    """Mounted objects come along, also when they are chosen themselves."""
+    world = tabletop()
+    moved = edit.applied(edit.Move((1, 2), (0.0, 0.0, 1.0)), world)
+    for number in (1, 2):
+        shift = (
+            moved.objects[number].world_from_object[:3, 3] - world.objects[number].world_from_object[:3, 3]
+        )
+        assert shift.tolist() == pytest.approx([0, 0, 1], abs=1e-6)
+    assert moved.objects[3] is world.objects[3]
+
+
+def test_rotation_keeps_its_pivot():
+    """A quarter turn about a point leaves that point where it is."""
+    world = tabletop()
+    half = math.sqrt(0.5)
+    turned = edit.applied(edit.Rotate((1,), (half, 0.0, 0.0, half), (1.0, 0.0, 0.0)), world)
+    old, new = (w.objects[1].world_from_object[:3, 3] for w in (world, turned))
+    (x, y, z), about = old.tolist(), 1.0
+    assert new.tolist() == pytest.approx([about - y, x - about, z], abs=1e-6)
+
+
+def test_scaling_about_a_point():
+    """Every Gaussian goes twice as far from the point, and is twice as large; the joint follows."""
+    world = tabletop()
+    scaled = edit.applied(edit.Scale((2,), 2.0, (1.0, 1.0, 1.0)), world)
+    old, new = world.objects[2].posed(), scaled.objects[2].posed()
+    assert torch.allclose(new.means - 1, 2 * (old.means - 1), atol=1e-5)
+    assert torch.allclose(new.scales, 2 * old.scales)
+    joint = scaled.objects[2].joint
+    assert joint is not None and joint.origin == (0.2, 0.0, 0.0)
+
+
+def test_splitting_and_merging_leave_the_picture():
+    """What is split off and merged again is where it was."""
+    world = tabletop()
+    mask = torch.zeros(len(world.objects[3].gaussians), dtype=torch.bool)
+    mask[5:20] = True
+    parted = edit.applied(edit.Split(edit.Rows.from_masks({3: mask}), "ball"), world)
+    new = parted.objects[8]
+    assert new.name == "ball 2" and len(new.gaussians) == 15 and len(parted.objects[3].gaussians) == 28
+    whole = edit.applied(edit.Merge((3, 8)), parted)
+    assert list(whole.objects) == [0, 1, 2, 3, 7]
+    old, again = world.objects[3].posed(), whole.objects[3].posed()
+    order = torch.cat([(~mask).nonzero()[:, 0], mask.nonzero()[:, 0]])
+    assert torch.allclose(again.means, old.means[order], atol=1e-6)
+    assert torch.allclose(again.covariances, old.covariances[order], atol=1e-7)
+
+
+def test_erased_gaussians_come_back():
+    """Deletion sets bits, and restore clears them."""
+    world = tabletop()
+    world = edit.applied(edit.Erase(edit.Target((3,))), world)
+    assert bool((world.objects[3].gaussians.flags == DELETED).all())
+    assert len(world.posed().shown()) == len(world.posed()) - 43
+    world = edit.applied(edit.Restore((3,)), world)
+    assert not bool(world.objects[3].gaussians.flags.any())
+
+
+def test_hidden_objects_are_not_shown_and_locked_ones_not_edited():
+    """Facts of an object count for each of its Gaussians."""
+    world = edit.applied(edit.Hide(edit.Target((1,))), tabletop())
+    assert bool((world.posed().flags[300:341] == HIDDEN).all())
+    world = edit.applied(edit.Lock(edit.Target((3,))), world)
+    assert bool((world.posed().flags[-90:-47] == LOCKED).all())
+    with pytest.raises(
+        EditError, match=r"move: expected objects that are not locked, got 3 \(ball\); unlock it"
+    ):
+        edit.applied(edit.Move((3,), (0.0, 0.0, 1.0)), world)
+    edit.applied(edit.Move((3,), (0.0, 0.0, 1.0)), edit.applied(edit.Lock(edit.Target((3,)), False), world))
+
+
+def test_recolouring_gives_the_colour():
+    """Without shading every chosen Gaussian has it; with shading they have it on average."""
+    world = tabletop()
+    flat = edit.applied(edit.Recolour(edit.Target((3,)), (0.2, 0.4, 0.8), keep_shading=False), world)
+    assert torch.allclose(
+        flat.objects[3].gaussians.rgb, torch.tensor([0.2, 0.4, 0.8]).expand(43, 3), atol=1e-6
+    )
+    shaded = edit.applied(edit.Recolour(edit.Target((3,)), (0.2, 0.3, 0.4)), world)
+    rgb = shaded.objects[3].gaussians.rgb
+    assert rgb.mean(0).tolist() == pytest.approx([0.2, 0.3, 0.4], abs=0.01) and float(rgb.std(0).min()) > 0.01
+
+
+def test_grading_acts_on_what_is_seen_from_every_side():
+    """The affine map of the SH equals the map of the evaluated colour."""
+    from gaussworld.sh import evaluate_sh
+
+    change = edit.Grade(edit.Target((3,)), 0.4, 0.1, 1.3, 0.6, 0.5, -0.2)
+    matrix, offset = change.affine()
+    world = tabletop()
+    old, new = world.objects[3].gaussians, edit.applied(change, world).objects[3].gaussians
+    directions = torch.nn.functional.normalize(
+        torch.randn(43, 3, generator=torch.Generator().manual_seed(3)), dim=1
+    )
+    wanted = evaluate_sh(old.sh, directions) @ matrix.T + offset
+    assert torch.allclose(evaluate_sh(new.sh, directions), wanted, atol=1e-5)
+
+
+def test_cropping_by_a_ball():
+    """What is outside is deleted, hidden and locked things are left alone."""
+    world = edit.applied(edit.Hide(edit.Target((7,))), tabletop())
+    cropped = edit.applied(edit.Crop(edit.Sphere((0.0, 0.0, 0.0), 0.4)), world)
+    posed = cropped.posed()
+    seen = (posed.flags & (DELETED | HIDDEN)) == 0
+    assert bool((posed.means[seen].norm(dim=1) <= 0.4).all()) and bool(seen.any())
+    assert not bool((cropped.objects[7].gaussians.flags & DELETED).any())
+
+
+def test_up_and_scale_set_the_conventions():
+    """Up becomes +z, the unit becomes the metre, and the way back to the source is kept."""
+    world = tabletop()
+    point = world.objects[3].posed().means[0]
+    up = edit.applied(edit.SetUp((0.0, 1.0, 0.0)), world)
+    assert up.up == (0.0, 0.0, 1.0)
+    assert torch.allclose(
+        up.objects[3].posed().means[0], torch.stack([point[0], -point[2], point[1]]), atol=1e-6
+    )
+    back = up.world_from_source.inverse() @ torch.cat([up.objects[3].posed().means[0], torch.ones(1)])
+    assert torch.allclose(back[:3], point, atol=1e-5)
+    scaled = edit.applied(edit.SetScale((0.0, 0.0, 0.0), (2.0, 0.0, 0.0), 0.5), world)
+    assert scaled.require_scale() == 1.0
+    assert torch.allclose(scaled.objects[3].posed().means[0], point * 0.25, atol=1e-6)
+
+
+def test_turning_upside_down():
+    """Down is a direction too."""
+    world = edit.applied(edit.SetUp((0.0, 0.0, -1.0)), tabletop())
+    assert torch.allclose(
+        world.world_from_source[:3, :3] @ torch.tensor([0.0, 0.0, -1.0]), torch.tensor([0.0, 0.0, 1.0])
+    )
+
+
+def test_separating_pieces():
+    """Two balls that do not touch become two objects; the larger stays."""
+    world = tabletop()
+    far = edit.applied(edit.Move((3,), (5.0, 0.0, 0.0)), world)
+    merged = edit.applied(edit.Merge((1, 3)), edit.applied(edit.Delete((2,)), far))
+    parted = edit.applied(edit.Separate(1, 0.2, 10), merged)
+    assert sorted(len(item.gaussians) for item in parted.objects.values()) == [41, 43, 47, 300]
+    # The rest frame of the larger, second ball is that of the object it stays in.
+    assert len(parted.posed()) == len(merged.posed())
+
+
+def test_simplify_keeps_shares():
+    """The count is exact and no object vanishes."""
+    world = edit.applied(edit.Simplify(100), tabletop())
+    sizes = [len(item.gaussians) for item in world.objects.values()]
+    assert sum(sizes) == 100 and min(sizes) > 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (edit.Move((9,), (0.0, 0.0, 0.0)), r"move: expected the id of an object .*, got 9; there are 0 \(back"),
+        (edit.Move((), (0.0, 0.0, 0.0)), "move: objects: expected at least one id, got none"),
+        (edit.Move((1,), (0.0, math.nan, 0.0)), "move: offset: expected 3 finite numbers"),
+        (edit.Rotate((1,), (0.0, 0.0, 0.0, 0.0)), "rotate: rotation: expected a quaternion wxyz, not 0"),
+        (edit.Scale((1,), -2.0), "scale: factor: expected a positive finite number, got -2"),
+        (edit.Rename(1, " \n"), "rename: expected a name of 1 to 200 printable characters"),
+        (edit.SetKind((1,), ObjectKind.ARTICULATED), r"set-kind: object 1 \(box\): expected a joint"),
+        (edit.SetMaterial((1,), {"colour": 1.0}), "set-material: values: expected .*, got colour"),
+        (edit.SetMaterial((1,), {"friction": -1.0}), "set-material: Material.friction: expected"),
+        (edit.Reparent((1,), 2), "reparent: object 1 .* expected a tree of parents, got a cycle"),
+        (edit.Merge((1, 1)), "merge: objects: expected at least two different ones"),
+        (edit.Split(edit.Rows(), "x"), "split: objects: expected at least one id, got none"),
+        (edit.Erase(edit.Target((), edit.Rows({3: torch.tensor([[0, 99]])}))), "erase: object 3: expected ranges"),
+        (edit.SetUp((0.0, 0.0, 0.0)), "set-up: up: expected a direction"),
+        (edit.SetScale((1.0, 0.0, 0.0), (1.0, 0.0, 0.0), 1.0), "set-scale: expected two different points"),
+        (edit.Simplify(1), "simplify: count: expected 5 to 478 Gaussians, got 1"),
+        (edit.Separate(1, 1.0), "separate: object 1 .* expected pieces that do not touch, got one"),
+        (edit.Grade(edit.Target((1,)), exposure=99.0), "grade: exposure: expected -8 to 8, got 99"),
+        (edit.Recolour(edit.Target((1,)), (2.0, 0.0, 0.0)), "recolour: expected rgb and"),
+    ],
+)  # fmt: skip
+def test_nonsense_is_refused_in_one_sentence(as_in_production: None, change: edit.Edit, message: str):
+    """The edit and the field are named."""
+    with pytest.raises(EditError, match=message):
+        edit.applied(change, tabletop())
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "message"),
+    [
+        ("fly", {}, "expected an edit among add, .*, got 'fly'"),
+        ("move", {"objects": [1]}, "move: expected objects, offset, got none for offset"),
+        ("move", {"speed": 3}, "move: expected fields among objects, offset, got speed"),
+        ("move", {"objects": [1], "offset": [0, 0]}, "move.offset: expected 3 values, got 2"),
+        ("move", {"objects": ["1"], "offset": [0, 0, 1]}, r"move.objects\[0\]: expected a whole number"),
+        ("move", {"objects": 1, "offset": [0, 0, 1]}, "move.objects: expected a list, got 1"),
+        ("hide", {"target": {"objects": [1]}, "hidden": 1}, "hide.hidden: expected true or false, got 1"),
+        ("set-kind", {"objects": [1], "kind": "WOBBLY"}, "set-kind.kind: expected one of .*, got 'WOBBLY'"),
+        ("erase", {"target": {"rows": {"x": 1}}}, "expected pairs of rows by object id"),
+        ("add", {"gaussians": "nowhere.ply", "new_name": "x"}, "expected a file of .*, got no such file"),
+        ("crop", {"volume": {"radius": 1}}, "crop.volume: expected"),
+    ],
+)  # fmt: skip
+def test_json_of_strangers_is_checked(name: str, plain: dict, message: str):
+    """The place and what was expected are named."""
+    with pytest.raises(EditError, match=message):
+        from_plain(name, plain)
+
+
+def test_files_can_be_refused():
+    """A server need not read the files that a client names."""
+    with pytest.raises(EditError, match=r"add\.gaussians: expected no file, got '/etc/passwd'"):
+        from_plain("add", {"gaussians": "/etc/passwd", "new_name": "x"}, load=None)
