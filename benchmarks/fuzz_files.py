@@ -263,10 +263,11 @@ def work(
     prepare(seeds, limits, folder / "warm")
     pipe.send(("ready", None))
     everything = [data for seed in seeds for data in seed.files.values()]
-    number = start
+    number, spent = start, [0.0] * len(seeds)
     while True:
-        chance = random.Random(f"{chance_seed} {number}")
-        seed = seeds[number % len(seeds)]
+        # Every seed gets the same time, not the same number of cases: some readers start another process.
+        begun, which = time.monotonic(), spent.index(min(spent))
+        chance, seed = random.Random(f"{chance_seed} {number} {which}"), seeds[which]
         victim = chance.choice(sorted(seed.files))
         files = seed.files | {victim: mutated(seed.files[victim], everything, chance)}
         place = folder / "case"
@@ -277,6 +278,7 @@ def work(
         if result not in ("read", "refused"):
             place = place.rename(folder / f"case {number}")
         pipe.send(("end", (place, result)))
+        spent[which] += time.monotonic() - begun
         number += 1
 
 

@@ -14,14 +14,16 @@ from .verbs import resolve
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from . import edit
     from .camera import Camera, CameraModel
     from .capture import Capture, Frame
     from .errors import GaussWorldError, UnknownScale
     from .gaussians import Gaussians, cat
-    from .io import load, load_capture, load_framing, save, save_cameras
+    from .io import load, load_capture, load_framing, load_world, save, save_cameras, save_world
     from .metrics import psnr, ssim
     from .pose import look_at
     from .render import Rendering, RenderSettings, render
+    from .session import Session
     from .state import Action, ActionSpec, Dynamics, Rollout, State
     from .world import World
     from .world_object import Joint, Material, ObjectKind, WorldObject
@@ -45,21 +47,25 @@ __all__ = [
     "RenderSettings",
     "Rendering",
     "Rollout",
+    "Session",
     "State",
     "UnknownScale",
     "World",
     "WorldObject",
     "__version__",
     "cat",
+    "edit",
     "load",
     "load_capture",
     "load_framing",
+    "load_world",
     "look_at",
     "psnr",
     "reconstruct",
     "render",
     "save",
     "save_cameras",
+    "save_world",
     "ssim",
 ]
 
@@ -82,19 +88,23 @@ _HOMES = {
     "RenderSettings": "render",
     "Rendering": "render",
     "Rollout": "state",
+    "Session": "session",
     "State": "state",
     "UnknownScale": "errors",
     "World": "world",
     "WorldObject": "world_object",
     "cat": "gaussians",
+    "edit": "edit",
     "load": "io",
     "load_capture": "io",
     "load_framing": "io",
+    "load_world": "io",
     "look_at": "pose",
     "psnr": "metrics",
     "render": "render",
     "save": "io",
     "save_cameras": "io",
+    "save_world": "io",
     "ssim": "metrics",
 }
 

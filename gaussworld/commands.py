@@ -91,14 +91,15 @@ def convert(
     """Write Gaussians, or a capture's cameras, in another format; the suffixes decide which.
 
     Args:
-        source: a file of Gaussians (.ply, .splat), a run folder, or a capture (transforms.json, COLMAP).
-        target: the file to write; for a capture a .json, or a folder for a COLMAP model.
+        source: a file of Gaussians or of a world, a run folder, or a capture (transforms.json, COLMAP).
+        target: the file to write; glTF and USD keep the objects of a world apart. For a capture a .json, or
+            a folder for a COLMAP model.
         sh_degree: drop the bands of spherical harmonics above this, or pad up to it.
         up: state in the file which of its axes points up; nothing is rotated.
         force: overwrite a file that exists.
     """
     _refuse_overwriting(target, force)
-    if _is_capture(source):
+    if _is_capture(source) and not io.holds_world(source):
         if sh_degree is not None or up is not None:
             raise ConfigError(
                 f"--sh-degree and --up are for files of Gaussians, got a capture, {source}; leave them out"
@@ -107,6 +108,8 @@ def convert(
         io.save_cameras(capture, target)
         print(f"Wrote {len(capture):,} cameras to {target}; pictures are not copied.")
         return
+    if target.suffix.lower() in io.WORLD_FORMATS and io.keeps_objects(source):
+        return _convert_world(source, target, sh_degree, _direction(up) if up else None)
     gaussians, framing = io.load(source), io.load_framing(source)
     if sh_degree is not None:
         gaussians = gaussians.with_sh_degree(sh_degree)
@@ -116,6 +119,20 @@ def convert(
     if target.suffix.lower() == ".splat" and gaussians.sh_degree:
         lost = f"; .splat keeps no SH above degree 0 (there were {gaussians.sh_degree})"
     print(f"Wrote {len(gaussians):,} Gaussians to {target}{lost}.")
+
+
+def _convert_world(source: Path, target: Path, sh_degree: int | None, up: Vector | None) -> None:
+    """From one format that keeps objects to another, with their kinds, joints and materials."""
+    world = io.load_world(source)
+    if sh_degree is not None:
+        objects = {
+            number: replaced(item, gaussians=item.gaussians.with_sh_degree(sh_degree))
+            for number, item in world.objects.items()
+        }
+        world = replaced(world, objects=objects)
+    io.save_world(world if up is None else replaced(world, up=up), target)
+    count = sum(len(item.gaussians) for item in world.objects.values())
+    print(f"Wrote {count:,} Gaussians in {len(world.objects):,} objects to {target}.")
 
 
 def render(

@@ -73,11 +73,12 @@ def pose_from_numbers(numbers: Any) -> Float[Tensor, "4 4"]:
     if (
         not isinstance(numbers, list | tuple)
         or len(numbers) != 12
-        or not all(isinstance(v, int | float) and math.isfinite(v) for v in numbers)
+        or not {*map(type, numbers)} <= {int, float}
+        or not all(map(math.isfinite, numbers))
     ):
         raise ValueError(f"expected a pose as 12 finite numbers, got {str(numbers)[:80]}")
-    rows = torch.tensor(numbers, dtype=torch.float64).float().reshape(3, 4)
-    return torch.cat([rows, torch.tensor([[0.0, 0.0, 0.0, 1.0]])])
+    # Through float64 a decimal number is rounded once, as it was written.
+    return torch.tensor([*numbers, 0.0, 0.0, 0.0, 1.0], dtype=torch.float64).float().view(4, 4)
 
 
 def _stated(material: Material) -> dict[str, Any]:

@@ -59,8 +59,9 @@ def recon(
     """Turn photographs, video, RGB-D, or any capture with cameras into Gaussians.
 
     INPUT is a folder of photographs, a video or several, a COLMAP model, a transforms.json, an RGB-D folder,
-    a calibrated rig of videos, or an LLFF folder: it is found out which. The run folder holds scene.ply,
-    cameras, frame and scale, a turning picture and report.html, which says how good it is.
+    a calibrated rig of videos, or an LLFF folder: it is found out which. The run folder holds scene.ply, the
+    same as a world for edits, cameras, frame and scale, a turning picture and report.html, which says how
+    good it is.
 
     Args:
         inputs: one path, or several videos.
@@ -231,6 +232,7 @@ def summary(result: Reconstruction) -> str:
         ("report.html", "how good it is, with pictures: open it in a browser"),
         ("turntable.mp4", "a turn around the scene"),
         ("scene.ply", "the Gaussians"),
+        ("scene.world", "the same as a world for edits: gaussworld world --help"),
     ):
         lines.append(f"  {result.run.folder / name}  {what}")
     return "\n".join(lines)

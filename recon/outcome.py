@@ -145,7 +145,8 @@ def _score_facts(run: Run, card: Mapping[str, Any]) -> dict[str, Any]:
         }
     rows = read_metrics(run)
     judged = [row["held_out_psnr"] for row in rows if row.get("held_out_psnr") is not None]
-    return {"steps": rows[-1]["step"] if rows else 0, "held_out_psnr": judged[-1] if judged else None}
+    reached = round(judged[-1], 3) if judged else None
+    return {"steps": rows[-1]["step"] if rows else 0, "held_out_psnr": reached}
 
 
 def _scale_facts(run: Run, card: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,6 +203,7 @@ def _settings(fit: Fit) -> dict[str, str]:
 def _files(run: Run) -> tuple[tuple[str, str], ...]:
     named = {
         run.scene: "the Gaussians, in the layout of 3D Gaussian splatting",
+        run.world: "the same as a world for edits",
         run.cameras: "all cameras and their splits",
         run.frame: "frame, up direction and scale, with source and confidence",
         run.turntable: "a turn around the scene",

@@ -13,7 +13,7 @@ from gaussworld.capture import Capture
 from gaussworld.config import load_config
 from gaussworld.errors import BackendUnavailable, CaptureError
 from gaussworld.gaussians import Gaussians
-from gaussworld.io import load, load_capture
+from gaussworld.io import load, load_capture, load_world
 from gaussworld.log import Done, Event, Notice, Progress, drain, part
 
 from .fit import Fit, TrainConfig
@@ -21,6 +21,7 @@ from .frames import View
 from .inputs import InputKind, Source, check_capture, read_posed, sniff
 from .inputs.photos import usable_photos
 from .inputs.video import VideoConfig, choose_frames
+from .keep import keep_world
 from .outcome import write_outcome
 from .place import PlaceConfig, Placed, place, save_placed
 from .read import check_budget, read_views
@@ -135,6 +136,8 @@ def reconstruction(
     card = run.read()
     if resume and card["finished"] and card["verb"] == "recon":
         yield Notice(f"{out} holds this run, finished; --no-resume trains it anew.")
+        if not run.world.exists():
+            keep_world(run.world, load_world(out), title_of(inputs))
         yield Done(Reconstruction(run, load(run.scene), load_capture(run.cameras), read_report(run.folder)))
         return
     clock = Clock(run, resume)
@@ -155,6 +158,8 @@ def reconstruction(
         if fit.poses is not None:
             placed, views = corrected(placed, views, fit)
             save_placed(run, placed)
+        if notice := keep_world(run.world, load_world(out), title_of(inputs)):
+            yield Notice(notice)
         clock.enter("judging")
         yield Progress(0, None, stage="Judging")
         facts = _facts(inputs, source, found, unread)

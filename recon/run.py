@@ -33,6 +33,11 @@ class Run:
         return self.folder / "scene.ply"
 
     @property
+    def world(self) -> Path:
+        """The Gaussians as a stored world, for edits."""
+        return self.folder / "scene.world"
+
+    @property
     def cameras(self) -> Path:
         """All cameras with their splits; the sparse points lie beside it."""
         return self.folder / "transforms.json"

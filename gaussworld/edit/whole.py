@@ -6,8 +6,10 @@ from typing import ClassVar
 
 import torch
 
+from ..floaters import floaters
 from ..gaussians import DELETED
 from ..pose import pose_from, rotation_from_rotvec
+from ..simplify import simplify
 from ..world import World
 from ..world_object import Vector, WorldObject
 from .objects import found, unlocked
@@ -71,8 +73,6 @@ class RemoveFloaters:
 
     def apply(self, world: World) -> World:
         for item in _free(world, self.objects):
-            from ..floaters import floaters  # pyright: ignore
-
             if len(item.gaussians) and bool((mask := floaters(item.gaussians)).any()):
                 world = world.with_object(erased(item, mask))
         return world
@@ -95,10 +95,12 @@ class Simplify:
         if not len(items) <= self.count <= total:
             raise ValueError(f"count: expected {len(items)} to {total} Gaussians, got {self.count}")
         shares = _shares({number: int(mask.sum()) for number, mask in alive.items()}, self.count)
-        from ..simplify import simplify  # pyright: ignore
 
         for item in items:
-            gaussians = simplify(item.gaussians.select(alive[item.id]), shares[item.id])
+            part = item.gaussians.select(alive[item.id])
+            # An object's Gaussians are its own, whatever ids they had where they came from.
+            part = replace(part, object_ids=torch.full_like(part.object_ids, item.id))
+            gaussians = simplify(part, shares[item.id])
             world = world.with_object(replace(item, gaussians=gaussians))
         return world
 

@@ -218,6 +218,11 @@ def holds_scene(path: Path) -> bool:
     return (path / SCENE).is_file()
 
 
+def keeps_objects(path: Path) -> bool:
+    """Whether `load_world` finds objects at a path with kinds, joints and materials, not only with ids."""
+    return path.suffix.lower() in WORLD_FORMATS or holds_world(path)
+
+
 def holds_world(path: Path) -> bool:
     """Whether a folder is a stored world."""
     return (path / "world.db").is_file()

@@ -234,7 +234,11 @@ def write(document: Mapping[str, Any], parts: Iterable[np.ndarray], path: Path) 
     text = json.dumps(document, allow_nan=False, separators=(",", ":")).encode("ascii")
     text += b" " * (-len(text) % 4)
     total = _HEADER.size + _CHUNK.size + len(text) + (_CHUNK.size + size if size else 0)
-    if total >= 2**32 or len(text) > _MAX_JSON:
+    if len(text) > _MAX_JSON:
+        raise ValueError(
+            f"{path}: expected at most {_MAX_JSON} bytes about objects, got {len(text)}; merge some"
+        )
+    if total >= 2**32:
         raise ValueError(f"{path}: expected less than 4 GiB, a .glb's limit, got {total} bytes; write a .ply")
     with replacing(path) as file:
         file.write(_HEADER.pack(_MAGIC, 2, total) + _CHUNK.pack(len(text), _JSON) + text)

@@ -43,12 +43,12 @@ _Y_UP = (0.0, 1.0, 0.0)
 
 
 def read(path: Path) -> Gaussians:
-    """All Gaussians, each with its object's id: in our files in the world's frame, else in glTF's.
+    """What is shown, each with its object's id: in our files in the world's frame, else in glTF's.
 
     Raises:
         FileFormatError: as `read_world`.
     """
-    return read_world(path).posed()
+    return read_world(path).posed().shown()
 
 
 def read_framing(path: Path) -> Framing:
@@ -104,35 +104,36 @@ def write_world(world: World, path: Path) -> None:
 
 
 def _write(world: World, facts: dict[str, Any], path: Path) -> None:
-    local = local_poses(world)
-    root = pose_from(turned_up(world.up, _Y_UP), torch.zeros(3, dtype=torch.float64))
-    nodes: list[dict[str, Any]] = [{"name": "world", **_placed(root), "extras": {OURS: facts}}]
-    if world.metres_per_unit is not None:
-        nodes[0]["scale"] = [world.metres_per_unit] * 3
-    places = {number: place for place, number in enumerate(world.objects, start=1)}
-    for number, item in world.objects.items():
-        nodes.append({"name": item.name, **_placed(local[number]), "extras": {OURS: record_of(item)}})
-    for number, item in world.objects.items():
-        above = 0 if item.parent is None else places[item.parent]
-        nodes[above].setdefault("children", []).append(places[number])
-    packed = Packed()
-    for number, item in world.objects.items():
+    nodes, packed = _nodes_of(world, facts), Packed()
+    for place, item in enumerate(world.objects.values(), start=1):
         if len(gaussians := shown(item.gaussians)):
-            holder = nodes[places[number]]
-            if item.hidden:
-                holder = _hidden_part(nodes, holder)
+            holder = _hidden_part(nodes, nodes[place]) if item.hidden else nodes[place]
             holder["mesh"] = packed.add(gaussians, item.name, path)
-    used = [EXTENSION, *([VISIBILITY] if any(item.hidden for item in world.objects.values()) else [])]
+    used = {EXTENSION: bool(packed.meshes), VISIBILITY: len(nodes) > 1 + len(world.objects)}
     document = {
         "asset": {"version": "2.0", "generator": "GaussWorld"},
+        "extensionsUsed": [name for name, there in used.items() if there],
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": nodes,
         **packed.lists(),
     }
-    # "extensionsUsed" may only name what is used.
-    used = [name for name in used if packed.meshes]
-    write_container(document | ({"extensionsUsed": used} if used else {}), packed.parts, path)
+    write_container({key: value for key, value in document.items() if value != []}, packed.parts, path)
+
+
+def _nodes_of(world: World, facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """The root, and a node for each object in their order, each listed by its parent."""
+    root = pose_from(turned_up(world.up, _Y_UP), torch.zeros(3, dtype=torch.float64))
+    nodes: list[dict[str, Any]] = [{"name": "world", **_placed(root), "extras": {OURS: facts}}]
+    if world.metres_per_unit is not None:
+        nodes[0]["scale"] = [world.metres_per_unit] * 3
+    local, places = local_poses(world), {number: i for i, number in enumerate(world.objects, start=1)}
+    for number, item in world.objects.items():
+        nodes.append({"name": item.name, **_placed(local[number]), "extras": {OURS: record_of(item)}})
+    for number, item in world.objects.items():
+        above = 0 if item.parent is None else places[item.parent]
+        nodes[above].setdefault("children", []).append(places[number])
+    return nodes
 
 
 def _hidden_part(nodes: list[dict[str, Any]], holder: dict[str, Any]) -> dict[str, Any]:
@@ -236,12 +237,16 @@ def _frame(tree: list[_Place], path: Path) -> Frame:
 
 
 def _check_required(document: Document) -> None:
-    for name in listed(document.json, "extensionsRequired", document.path):
-        if name not in _KNOWN and not str(name).startswith(_OF_SURFACES) and "gaussian" not in str(name):
-            raise FileFormatError(
-                f"{document.path}: expected no required extensions but {', '.join(sorted(_KNOWN))}, got"
-                f" {name!r:.60}; export it without"
-            )
+    for name in map(str, listed(document.json, "extensionsRequired", document.path)):
+        if name in _KNOWN or name.startswith(_OF_SURFACES):
+            continue
+        advice = "export it without"
+        if "gaussian" in name or "spz" in name:
+            advice = "unpack it with the program that made it, or export .spz or .ply instead"
+        raise FileFormatError(
+            f"{document.path}: expected a glTF that needs nothing but {', '.join(sorted(_KNOWN))}, got"
+            f" {name!r:.60}; {advice}"
+        )
 
 
 def _check_amount(document: Document, tree: list[_Place]) -> None:

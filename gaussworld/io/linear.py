@@ -22,7 +22,8 @@ SLACK = 1e-5
 def shown(gaussians: Gaussians) -> Gaussians:
     """Those that are neither deleted nor hidden one by one, detached and on the CPU, in float32."""
     kept = gaussians.detach().to("cpu")
-    kept = kept.select((kept.flags & (DELETED | HIDDEN)) == 0)
+    seen = (kept.flags & (DELETED | HIDDEN)) == 0
+    kept = kept if bool(seen.all()) else kept.select(seen)
     return kept.map(lambda value: value.float() if value.is_floating_point() else value)
 
 
@@ -36,7 +37,7 @@ def linear_from(gaussians: Gaussians, path: Path) -> dict[str, np.ndarray]:
         ValueError: a number is not finite, or a scale is beyond float32.
     """
     for name in ("means", "quats", "log_scales", "opacity_logits", "sh"):
-        if not bool(torch.isfinite(getattr(gaussians, name)).all()):
+        if not np.isfinite(getattr(gaussians, name).numpy()).all():
             raise ValueError(
                 f"{path}: expected finite numbers, got NaN or infinity in {name}; drop those rows"
             )

@@ -26,8 +26,8 @@ OURS = "gaussworld"
 VERSION = 1
 #: Node and record agree when they differ by less: a tool that stores float32 poses has not moved anything.
 SAME = 1e-5
-#: How many objects may stand on each other's shoulders.
-DEEPEST = 100
+#: How many objects may be mounted one on another.
+DEEPEST = 500
 #: How unequal the lengths of a matrix' columns may be and still be one scale.
 UNIFORM = 1e-4
 

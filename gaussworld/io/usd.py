@@ -48,13 +48,13 @@ _REACH, _FARTHEST = 3.0, float(np.finfo(np.float32).max)
 
 
 def read(path: Path) -> Gaussians:
-    """All Gaussians, each with its object's id: in our files in the world's frame, else in the stage's.
+    """What is shown, each with its object's id: in our files in the world's frame, else in the stage's.
 
     Raises:
         FileFormatError: as `read_world`.
         MissingDependency: as `read_world`.
     """
-    return read_world(path).posed()
+    return read_world(path).posed().shown()
 
 
 def read_framing(path: Path) -> Framing:
@@ -326,29 +326,20 @@ def _state(prim: Any, kind: str, facts: Mapping[str, Any]) -> None:
 
 def _objects(stage: Any, world: World, path: Path) -> dict[int, Any]:
     """A prim for each object below its parent's, and one for its Gaussians below that."""
-    names, places, local = _prim_names(world), {}, local_poses(world)
-
-    def place_of(number: int) -> Any:
-        if number not in places:
-            parent = world.objects[number].parent
-            above = pxr().Sdf.Path(f"/{_ROOT}") if parent is None else place_of(parent)
-            places[number] = above.AppendChild(names[number])
-        return places[number]
-
-    prims = {}
+    prims, local, paths = {}, local_poses(world), _prim_paths(world)
     for place, (number, item) in enumerate(world.objects.items()):
-        prim = pxr().UsdGeom.Xform.Define(stage, place_of(number))
-        prim.GetPrim().SetDisplayName(_text(item.name))
-        set_pose(prim, local[number])
-        _state(prim.GetPrim(), "object", record_of(item))
-        prim.GetPrim().SetCustomDataByKey(f"{OURS}:place", place)
-        prim.GetPrim().SetCustomDataByKey(f"{OURS}:kind", item.kind.value)
+        prims[number] = pxr().UsdGeom.Xform.Define(stage, paths[number])
+        prim = prims[number].GetPrim()
+        prim.SetDisplayName(_text(item.name))
+        set_pose(prims[number], local[number])
+        _state(prim, "object", record_of(item))
+        prim.SetCustomDataByKey(f"{OURS}:place", place)
+        prim.SetCustomDataByKey(f"{OURS}:kind", item.kind.value)
         if len(gaussians := shown(item.gaussians)):
-            part = pxr().UsdVol.ParticleField3DGaussianSplat.Define(stage, place_of(number).AppendChild(PART))
+            part = pxr().UsdVol.ParticleField3DGaussianSplat.Define(stage, f"{paths[number]}/{PART}")
             set_splats(part, gaussians, path)
             if item.hidden:
                 part.CreateVisibilityAttr().Set("invisible")
-        prims[number] = prim
     return prims
 
 
@@ -357,8 +348,8 @@ def _text(name: str) -> str:
     return name.encode("utf-8", "replace").decode("utf-8")
 
 
-def _prim_names(world: World) -> dict[int, str]:
-    """By object id, a valid name of a prim that no other object has."""
+def _prim_paths(world: World) -> dict[int, str]:
+    """By object id, where its prim is: below its parent's, under a valid name that no other object has."""
     names, taken = {}, {PART}
     for number, item in world.objects.items():
         name = re.sub(r"[^A-Za-z0-9]+", "_", item.name).strip("_") or "object"
@@ -369,4 +360,11 @@ def _prim_names(world: World) -> dict[int, str]:
             name += "_"
         taken.add(name)
         names[number] = name
-    return names
+    paths = {}
+    for number in names:
+        above, chain = number, list[str]()
+        while above is not None:
+            chain.append(names[above])
+            above = world.objects[above].parent
+        paths[number] = "/".join(["", _ROOT, *reversed(chain)])
+    return paths

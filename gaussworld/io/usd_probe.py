@@ -71,7 +71,8 @@ def _elsewhere(layer: Any, folder: Path) -> Iterator[str]:
         current = waiting.pop()
         for asset in current.GetCompositionAssetDependencies():
             place = current.ComputeAbsolutePath(asset)
-            if place in seen:
+            # References without a file are to prims of the same one.
+            if not asset or place in seen:
                 continue
             seen.add(place)
             # A file inside a package is written package.usdz[inner.usda].

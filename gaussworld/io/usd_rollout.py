@@ -52,7 +52,7 @@ def write_rollout(
     rate = 1 / rollout.dt if fps is None else fps
     if not 0 < rate < float("inf"):
         raise ValueError(f"expected a positive number of frames per second, got {fps}")
-    codes = [step * rollout.dt * rate if fps else float(step) for step in range(len(states))]
+    codes = [round(step * rollout.dt * rate, 9) for step in range(len(states))]
     framing = Framing(None, world.up, world.metres_per_unit)
     with new_stage(world, facts_of(framing, world.world_from_source), path) as (stage, prims):
         stage.SetTimeCodesPerSecond(rate)

@@ -24,7 +24,7 @@ _BLOCK = 1 << 15
 
 
 def oklab(rgb: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
-    """Oklab coordinates (lightness in [0, 1], green-red, blue-yellow) of sRGB colours in [0, 1] (Ottosson 2020).
+    """Lightness, green to red and blue to yellow in Oklab (Ottosson 2020) of sRGB colours in [0, 1].
 
     Equal distances look about equally different; 0.02 is just seen.
     """

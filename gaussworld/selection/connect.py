@@ -14,12 +14,12 @@ from .cells import Cells
 from .color import like_color
 from .masks import check_mask, selectable
 
-#: Default distance of a step, in units of `spacing`: on a surface strewn at random, all but one in 1000 connect.
+#: Default distance of a step, in units of `spacing`: a surface strewn at random stays in one piece.
 STEP = 3.0
 #: Half of the 26 cubes around a cube; the other half is reached from the other side.
 _HALF = [(x, y, z) for x in (0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)]
-#: Points whose neighbours tell the spacing, and how many of those must have one near.
-_SAMPLE, _FOUND = 1000, 0.75
+#: Points whose neighbours tell the spacing, and the part of them whose neighbour is that near.
+_SAMPLE, _QUANTILE = 1000, 0.75
 _TABLE_SIZE = 1 << 21
 _BLOCK = 1 << 15
 
@@ -75,7 +75,7 @@ def components(
         ValueError: the distance is not positive and finite, or the index is of other Gaussians.
     """
     index = _index(gaussians, distance, index)
-    return _numbered(index.cells, index.parts, len(gaussians))
+    return _numbered(index.cells, index.parts, len(gaussians)).to(gaussians.device)
 
 
 def connected(
@@ -96,18 +96,26 @@ def connected(
     if not bool(starts.any()):
         return torch.zeros_like(seeds)
     if color_tolerance is not None:
-        color = gaussians.rgb.detach()[seeds & selectable(gaussians)].mean(dim=0)
+        color = gaussians.rgb.detach()[cells.rows[starts].to(seeds.device)].mean(dim=0)
         alike = like_color(gaussians, color, color_tolerance).cpu()[cells.rows] | starts
+        if "parts" in vars(index):
+            # What the plain flood does not reach, this one does not either.
+            alike &= _same(index.parts, cells.any(starts))[cells.owners]
         cells, starts = cells.only(alike), starts[alike]
     if "parts" in vars(index) and color_tolerance is None:
-        reached = torch.zeros(len(cells), dtype=torch.bool)
-        reached[index.parts[cells.any(starts)]] = True
-        reached = reached[index.parts]
+        reached = _same(index.parts, cells.any(starts))
     else:
         reached = _flooded(cells, cells.any(starts))
     found = torch.zeros(len(gaussians), dtype=torch.bool)
     found[cells.rows[reached[cells.owners]]] = True
     return found.to(seeds.device)
+
+
+def _same(parts: Int[Tensor, " c"], chosen: Bool[Tensor, " c"]) -> Bool[Tensor, " c"]:
+    """Cubes in the same part as a chosen one."""
+    held = torch.zeros(len(parts), dtype=torch.bool)
+    held[parts[chosen]] = True
+    return held[parts]
 
 
 def _flooded(cells: Cells, wet: Bool[Tensor, " c"]) -> Bool[Tensor, " c"]:
@@ -143,11 +151,11 @@ def spacing(points: Float[Tensor, "m 3"]) -> float:
     low, high = np.quantile(sample.numpy(), [0.1, 0.9], axis=0) if len(points) > 1 else (np.zeros(3),) * 2
     widest = float((sample.amax(0) - sample.amin(0)).max()) if len(points) else 0.0
     distance = float((high - low).max()) / math.sqrt(max(len(points), 1)) or widest
-    while 0 < distance:
+    while distance > 0:
         nearest = _sample_distances(Cells.of(points, distance), every)
-        if float(nearest.isfinite().double().mean()) >= _FOUND or distance > widest:
-            finite = nearest[nearest.isfinite()]
-            return float(finite.quantile(_FOUND)) if len(finite) else 1.0
+        typical = float(nearest.quantile(_QUANTILE, interpolation="lower"))
+        if typical < math.inf or distance > 2 * widest:
+            return typical if typical < math.inf else 1.0
         distance *= 2
     return 1.0
 
@@ -170,9 +178,9 @@ def connected_cubes(cells: Cells) -> Int[Tensor, " c"]:
     One point of each cube stands for it at first, which joins nearly all that belongs together. What is left,
     the cubes outside the largest part, is then compared with all around it, point by point.
     """
-    labels = _join(len(cells), _rough_edges(cells))
     if len(cells) < 2:
-        return labels
+        return torch.zeros(len(cells), dtype=torch.long)
+    labels = _join(len(cells), _rough_edges(cells))
     outside = labels != labels.bincount().argmax()
     others, mine_labels = cells.only(outside[cells.owners]), labels[outside]
     edges: list[Tensor] = []

@@ -109,7 +109,7 @@ def _polygon_squares(edges: Float[Tensor, "e 2 2"], shape: tuple[int, int]) -> U
     middle = torch.arange(height, dtype=torch.float64)[:, None] + 0.5
     row, edge = ((y0 <= middle) != (y1 <= middle)).nonzero().unbind(dim=1)
     at = x0[edge] + (row + 0.5 - y0[edge]) * slope[edge]
-    # Left of a crossing all is flipped: seen from the left, everything from the crossing on, and the whole row.
+    # To the right of a crossing instead of to its left: the closed outline has an even number in each row.
     flips = torch.zeros(height, width + 1, dtype=torch.int32)
     flips.index_put_((row, (at - 0.5).ceil().long().clamp(0, width)), flips.new_ones(1), accumulate=True)
     inside = flips[:, :width].cumsum(dim=1, dtype=torch.int32) & 1

@@ -31,7 +31,7 @@ class Hit:
 
 
 def pick(gaussians: Gaussians, origin: Float[Tensor, "3"], direction: Float[Tensor, "3"]) -> Hit | None:
-    """The Gaussian that the eye sees where the ray points, or None if it passes through or ends at a locked one.
+    """The Gaussian seen where the ray points; None if the ray passes through, or ends at a locked one.
 
     Every Gaussian counts with its largest response along the ray, opacity * exp(-D^2 / 2) with D the smallest
     Mahalanobis distance of the ray to its centre, at the place of that response (Wu et al. 2024, 3DGUT,
@@ -49,7 +49,8 @@ def pick(gaussians: Gaussians, origin: Float[Tensor, "3"], direction: Float[Tens
     origin, direction = origin.to(gaussians.means), direction.to(gaussians.means)
     length = direction.norm()
     if not bool(length > 0) or not bool(torch.isfinite(length) & torch.isfinite(origin).all()):
-        raise ValueError(f"expected a finite origin and direction, got {origin.tolist()}, {direction.tolist()}")
+        got = f"{origin.tolist()} and {direction.tolist()}"
+        raise ValueError(f"expected a finite origin and a direction other than zero, got {got}")
     direction = direction / length
     rows = _near_ray(gaussians, origin, direction)
     depths, deviations, alphas = responses(gaussians.select(rows), origin, direction)
@@ -73,7 +74,7 @@ def pick(gaussians: Gaussians, origin: Float[Tensor, "3"], direction: Float[Tens
 def responses(
     gaussians: Gaussians, origin: Float[Tensor, "3"], direction: Float[Tensor, "3"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Along a ray of unit direction: where each response peaks, its deviation there [unit of the world], its height.
+    """Where responses along a ray of unit direction peak, their deviation there [as means], their height.
 
     With o and d in the frame where the Gaussian is the unit ball's, the peak is at -o.d / d.d, the deviation
     1 / |d|, and D = |o x d| / |d|.
@@ -88,9 +89,10 @@ def responses(
 
 
 def _near_ray(gaussians: Gaussians, origin: Tensor, direction: Tensor) -> Int[Tensor, " m"]:
-    """Drawn rows whose ball of 3.33 deviations meets the ray: a cheap bound, in blocks that stay in the cache."""
+    """Drawn rows whose ball of 3.33 deviations meets the ray: a cheap bound."""
     near: list[Tensor] = []
     means, log_scales = gaussians.means.detach(), gaussians.log_scales.detach()
+    # In blocks that stay in the cache.
     for center, log_scale in zip(means.split(_BLOCK), log_scales.split(_BLOCK)):
         x, y, z = (center - origin).unbind(dim=1)
         along = x * direction[0] + y * direction[1] + z * direction[2]

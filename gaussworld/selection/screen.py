@@ -121,21 +121,18 @@ def seen(gaussians: Gaussians, camera: Camera) -> Bool[Tensor, " n"]:
     return _unhidden(gaussians, camera, pixels, depths, drawn(gaussians))
 
 
-def _unhidden(
-    gaussians: Gaussians, camera: Camera, pixels: Tensor, depths: Tensor, wanted: Tensor
-) -> Tensor:
+def _unhidden(gaussians: Gaussians, camera: Camera, pixels: Tensor, depths: Tensor, wanted: Tensor) -> Tensor:
     """Which of the wanted rows are in the picture and not hidden."""
-    rows = wanted.nonzero()[:, 0]
-    pixels, depths = pixels.index_select(0, rows), depths.index_select(0, rows)
-    size = pixels.new_tensor([camera.width, camera.height])
-    inside = ((pixels >= 0) & (pixels < size)).all(dim=1)
-    found = torch.zeros_like(wanted)
-    if not bool(inside.any()):
+    x, y = pixels.unbind(dim=1)
+    inside = wanted & (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
+    found, rows = torch.zeros_like(wanted), inside.nonzero()[:, 0]
+    if not len(rows):
         return found
-    rows, pixels, depths = rows[inside], pixels[inside], depths[inside]
-    surface = _surface(gaussians, camera, pixels)
-    deviations = gaussians.log_scales.detach().index_select(0, rows).amax(dim=1).exp_()
-    found[rows] = depths - surface <= _SEEN_DEVIATIONS * deviations + _SEEN_DEPTH * depths
+    depths = depths.index_select(0, rows)
+    behind = depths - _surface(gaussians, camera, pixels.index_select(0, rows))
+    a, b, c = gaussians.log_scales.detach().index_select(0, rows).unbind(dim=1)
+    deviations = torch.maximum(torch.maximum(a, b), c).exp_()
+    found[rows] = behind <= _SEEN_DEVIATIONS * deviations + _SEEN_DEPTH * depths
     return found
 
 
@@ -165,4 +162,3 @@ def _finish(
     if front_only and bool(found.any()):
         return _unhidden(gaussians, camera, pixels, depths, found)
     return found
-

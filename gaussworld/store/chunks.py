@@ -1,6 +1,7 @@
 """Chunks of a world by their hash: finding them in the packs, and adding those of a revision to be."""
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +41,7 @@ class Chunks:
             rows = connection.execute(
                 "SELECT hash, name, offset, length FROM chunk JOIN pack ON pack.id = chunk.pack"
             )
-            self.places = {name: Location(*place) for name, *place in rows}
+            self.places = {row[0]: Location._make(row[1:]) for row in rows}
             self._version = version
 
     def forget(self) -> None:
@@ -71,7 +72,7 @@ class Chunks:
         if at.length > _MAX_NODE:
             raise StoreError(f"{at.pack}: expected a node of at most {_MAX_NODE} bytes, got {at.length}")
         try:
-            return json.loads(bytes(self._packs.view(at)))
+            return json.loads(self._packs.mapped(at)[at.offset : at.offset + at.length])
         except (ValueError, RecursionError) as error:
             raise StoreError(
                 f"{at.pack}: expected a node at byte {at.offset}, got damage: {error}"
@@ -83,13 +84,13 @@ class Chunks:
         Raises:
             StoreError: a chunk is lost, or has another length than its rows need.
         """
+        if len(column.chunks) == 1:
+            return self._single(column, count)
         places = [self.location(name) for name in column.chunks]
         shape, dtype = (count, *column.tail), _DTYPES[column.dtype]
-        wanted, got = dtype.itemsize * torch.Size(shape).numel(), sum(at.length for at in places)
+        wanted, got = math.prod(shape) * dtype.itemsize, sum(at.length for at in places)
         if wanted != got:
-            raise StoreError(
-                f"expected {wanted} bytes for an array of shape {shape}, got {got}; it is damaged"
-            )
+            raise StoreError(f"expected {wanted} bytes for an array of shape {shape}, got {got}")
         if not wanted:
             return torch.zeros(shape, dtype=dtype)
         mapped = [self._packs.mapped(at) for at in places]
@@ -101,6 +102,14 @@ class Chunks:
             return self._flat(mapped[-1], first.offset, wanted, dtype).view(shape)
         parts = [self._flat(m, at.offset, at.length, dtype) for m, at in zip(mapped, places)]
         return torch.cat(parts).view(shape)
+
+    def _single(self, column: Column, count: int) -> Tensor:
+        """As `array`, for the one chunk that most objects of a world with many of them have."""
+        at, dtype = self.location(column.chunks[0]), _DTYPES[column.dtype]
+        shape = (count, *column.tail)
+        if math.prod(shape) * dtype.itemsize != at.length:
+            raise StoreError(f"expected an array of shape {shape}, got {at.length} bytes")
+        return self._flat(self._packs.mapped(at), at.offset, at.length, dtype).view(shape)
 
     def _flat(self, mapped: Any, offset: int, length: int, dtype: torch.dtype) -> Tensor:
         return torch.frombuffer(mapped, dtype=dtype, count=length // dtype.itemsize, offset=offset)

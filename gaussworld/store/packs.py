@@ -7,9 +7,8 @@ import mmap
 import os
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ..errors import StoreError
 
@@ -25,8 +24,7 @@ def hash_of(data: bytes | memoryview) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()[:20]).decode().rstrip("=")
 
 
-@dataclass(frozen=True)
-class Location:
+class Location(NamedTuple):
     """Where a chunk lies."""
 
     pack: str

@@ -169,12 +169,20 @@ class Store:
         return _revision(row)
 
     def history(self, revision: int) -> Iterator[Revision]:
-        """A revision and its ancestors, newest first."""
+        """A revision and its ancestors, newest first.
+
+        Raises:
+            StoreError: one is missing, or they go in a circle.
+        """
         number: int | None = revision
         while number is not None:
             each = self.revision(number)
             yield each
             number = each.parent
+            if number is not None and number >= each.id:
+                raise StoreError(
+                    f"{self.path}: expected revision {each.id} to follow an older one, got {number}"
+                )
 
     def revisions(self) -> list[Revision]:
         """Every revision there is, newest first."""

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 import zipfile
+from collections import deque
 from collections.abc import Generator
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def _refuse_nonsense(store: Store) -> None:
         StoreError: a branch or tag holds some.
     """
     for ref in store.refs():
+        deque(store.history(ref.tip), maxlen=0)
         for number, item in store.read(ref.revision).world.objects.items():
             for name in ("means", "quats", "log_scales", "opacity_logits", "sh"):
                 if not bool(torch.isfinite(getattr(item.gaussians, name)).all()):

@@ -13,6 +13,7 @@ from gaussworld import commands
 from gaussworld.cli import main
 from gaussworld.commands import Viewpoint, around, choose_camera, picture, robust_bounds
 from gaussworld.errors import CaptureError, ConfigError
+from gaussworld.io import load_world, save_world
 from gaussworld.io.images import read_image
 from gaussworld.io.video import read_video
 from gaussworld.render import Rendering
@@ -278,3 +279,27 @@ def test_an_empty_picture_is_said(scene: Path, tmp_path: Path, capsys: pytest.Ca
     assert status == 0 and "No Gaussian is in view" in out
     _, out, _ = said(capsys, "render", scene, "-o", tmp_path / "b.png", "--width", 40, "--height", 30)
     assert "No Gaussian" not in out
+
+
+def test_convert_keeps_the_objects_of_a_world(
+    ball: gw.Gaussians, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Between formats that keep objects: kinds, names and parents; what is hidden stays hidden."""
+    table = gw.WorldObject(2, "table", ball, gw.ObjectKind.RIGID)
+    cup = gw.WorldObject(5, "cup", ball.select(slice(0, 9)), gw.ObjectKind.RIGID, parent=2, hidden=True)
+    world = gw.World({2: table, 5: cup}, metres_per_unit=0.5, up=(0.0, 0.0, 1.0))
+    save_world(world, tmp_path / "a.glb")
+    status, out, _ = said(
+        capsys, "convert", tmp_path / "a.glb", tmp_path / "b.gltf", "--sh-degree", 1, "--up=+y"
+    )
+    assert (status, out) == (0, f"Wrote 409 Gaussians in 2 objects to {tmp_path / 'b.gltf'}.\n")
+    back = load_world(tmp_path / "b.gltf")
+    facts = [(item.name, item.kind, item.parent, item.hidden) for item in back.objects.values()]
+    assert facts == [
+        ("table", gw.ObjectKind.RIGID, None, False), ("cup", gw.ObjectKind.RIGID, 2, True)
+    ]  # fmt: skip
+    assert (back.up, back.metres_per_unit) == ((0.0, 1.0, 0.0), 0.5)
+    assert back.objects[2].gaussians.sh_degree == 1
+    assert said(capsys, "convert", tmp_path / "b.gltf", tmp_path / "c.ply")[0] == 0
+    assert len(gw.load(tmp_path / "c.ply")) == 400
+    assert gw.load_framing(tmp_path / "c.ply").metres_per_unit == 0.5

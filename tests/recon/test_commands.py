@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from gaussworld import cli
-from gaussworld.io import load_capture, save_cameras
+from gaussworld.io import load, load_capture, save_cameras
 from gaussworld.io.images import write_image
 from gaussworld.io.video import read_video
 from gaussworld.metrics import psnr
+from recon.commands import summary
+from recon.reconstruct import Reconstruction
 from recon.run import Run
 from recon.synthetic import TabletopConfig, tabletop
 
@@ -61,6 +63,15 @@ def test_recon_says_how_good_it_is(scene, tmp_path, capsys):
     assert "Training" in shown.err
     config = (tmp_path / "out" / "config.toml").read_text()
     assert "steps = 20\n" in config
+
+
+def test_of_a_video_it_says_how_many_frames_there_were(run):
+    """All chosen pictures are used; what they were chosen from tells how thin the choice is."""
+    report = json.loads((run / "report.json").read_text())
+    assert "chosen" not in summary(Reconstruction(Run(run), load(run), load_capture(run), report))
+    report["video_frames"] = 1200
+    said = summary(Reconstruction(Run(run), load(run), load_capture(run), report))
+    assert said.startswith("400 Gaussians from 9 of 9 pictures, chosen from 1,200 frames of video, in ")
 
 
 def test_presets_and_flags(scene, tmp_path):

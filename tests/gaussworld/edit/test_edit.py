@@ -171,7 +171,10 @@ def test_every_edit_has_a_strategy():
 def test_do_undo_redo_is_the_identity(name: str):
     """Undo gives the world before and redo the world after, bit for bit; neither input is changed."""
 
-    @settings(max_examples=25, **PATIENCE)
+    # The geometry of these takes longer.
+    count = 6 if name in ("remove-floaters", "simplify", "separate") else 15
+
+    @settings(max_examples=count, **PATIENCE)
     @given(EVERY[name], st.lists(st.sampled_from([*EVERY]).flatmap(EVERY.__getitem__), max_size=1))
     def check(change: edit.Edit, before: list[edit.Edit]) -> None:
         world = tabletop()
@@ -203,7 +206,7 @@ def test_do_undo_redo_is_the_identity(name: str):
     assert len(done) >= 3, "hardly any of the edits could be done"
 
 
-@settings(max_examples=150, **PATIENCE)
+@settings(max_examples=80, **PATIENCE)
 @given(st.sampled_from([name for name in EVERY if name != "add"]).flatmap(EVERY.__getitem__))
 def test_json_keeps_every_edit(change: edit.Edit):
     """What a program sends as JSON does the same as the edit it was made of."""
@@ -390,7 +393,7 @@ def test_simplify_keeps_shares():
         (edit.Erase(edit.Target((), edit.Rows({3: torch.tensor([[0, 99]])}))), "erase: object 3: expected ranges"),
         (edit.SetUp((0.0, 0.0, 0.0)), "set-up: up: expected a direction"),
         (edit.SetScale((1.0, 0.0, 0.0), (1.0, 0.0, 0.0), 1.0), "set-scale: expected two different points"),
-        (edit.Simplify(1), "simplify: count: expected 5 to 478 Gaussians, got 1"),
+        (edit.Simplify(1), "simplify: count: expected 5 to 473 Gaussians, got 1"),
         (edit.Separate(1, 1.0), "separate: object 1 .* expected pieces that do not touch, got one"),
         (edit.Grade(edit.Target((1,)), exposure=99.0), "grade: exposure: expected -8 to 8, got 99"),
         (edit.Recolour(edit.Target((1,)), (2.0, 0.0, 0.0)), "recolour: expected rgb and"),

@@ -204,3 +204,13 @@ def test_damage_never_escapes_the_error_family(tmp_path_factory, data: st.DataOb
                 archive.read(name, 1 << 20)
     except FileFormatError:
         pass
+
+
+def test_entries_beyond_4_gb_have_room_in_their_headers(tmp_path: Path) -> None:
+    """Zip64, as archives of large worlds need it: 64-bit sizes are read, and limits hold for them too."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive, archive.open("a", "w", force_zip64=True) as entry:
+        entry.write(b"12345")
+    with open_archive(path, max_total_bytes=5) as archive:
+        assert archive.read("a", 5) == b"12345"
+    assert "at most 4 bytes unpacked" in refusal(path, max_total_bytes=4)

@@ -1,4 +1,4 @@
-"""USD with ParticleField3DGaussianSplat: worlds and rollouts out and back, what USD says of them, hostile files."""
+"""USD: worlds and rollouts out and back, what USD alone says of them, foreign and hostile files."""
 
 import sys
 from dataclasses import replace
@@ -195,13 +195,34 @@ def test_a_foreign_stage(tmp_path, unprobed):
     assert item.gaussians.opacities.min() > 0.99 and item.gaussians.rgb.tolist() == [[0.5] * 3] * 2
 
 
+def test_a_stage_composed_of_files_beside_it(tmp_path):
+    """References to prims of the same file and of others, as instances too, are objects like all others."""
+    stage_of(SPLAT.replace("OTHERS", ""), tmp_path / "asset.usda")
+    text = """
+def Xform "one" (references = @./asset.usda@</room>) {
+    double3 xformOp:translate = (5, 0, 0)
+}
+def Xform "two" (
+    instanceable = true
+    references = </one>
+) {
+    token visibility = "invisible"
+}
+"""
+    world = load_world(stage_of(text, tmp_path / "a.usda"))
+    facts = [(i.name, i.kind.value, i.hidden, len(i.gaussians)) for i in world.objects.values()]
+    assert facts == [("chair", "RIGID", False, 2), ("chair", "RIGID", True, 2)]
+    assert world.objects[1].world_from_object[:3, 3].tolist() == [5, 0, 0]
+
+
 def test_half_floats_long_arrays_and_high_degrees(tmp_path, unprobed, caplog):
     """Halves serve where there are no floats, what is too long is cut, what is too short is left out."""
     others = """quath[] orientationsh = [(0, 1, 0, 0), (1, 0, 0, 0), (1, 0, 0, 0)]
         half3[] scalesh = [(0.5, 0.25, 0.125), (1, 1, 1)]
         float[] opacities = [0.25]
         uniform int radiance:sphericalHarmonicsDegree = 4
-        float3[] radiance:sphericalHarmonicsCoefficients = [""" + ", ".join(["(1, 2, 3)"] * 50) + "]"  # fmt: skip
+        float3[] radiance:sphericalHarmonicsCoefficients = ["""
+    others += ", ".join(["(1, 2, 3)"] * 50) + "]"
     got = load(stage_of(SPLAT.replace("OTHERS", others), tmp_path / "a.usda"))
     assert got.quats.tolist() == [[0, 1, 0, 0], [1, 0, 0, 0]]
     torch.testing.assert_close(got.scales[0], torch.tensor([0.5, 0.25, 0.125]))
@@ -229,7 +250,8 @@ def test_rollouts_at_another_rate_and_in_another_up_axis(tmp_path, unprobed):
     write_rollout(world, rollout, tmp_path / "a.usda", fps=60.0)
     times, poses = read_rollout_poses(tmp_path / "a.usda")
     torch.testing.assert_close(times, torch.arange(5, dtype=torch.float64) * 0.05)
-    torch.testing.assert_close(poses[8], rollout.states.object_poses[:, 1], rtol=0, atol=1e-6)
+    wanted = rollout.states.object_poses[:, rollout.states.object_ids.index(8)]
+    torch.testing.assert_close(poses[8], wanted, rtol=0, atol=1e-6)
 
 
 def test_what_deforms_has_positions_at_each_time(tmp_path):
@@ -282,19 +304,19 @@ def test_rollouts_that_do_not_fit_are_refused(tmp_path, as_in_production):
 def test_hostile_numbers_are_refused(tmp_path, unprobed, others, message):
     """NaN, what is out of range, and matrices that are no poses, with the prim."""
     path = stage_of(SPLAT.replace("OTHERS", others), tmp_path / "a.usda")
-    with pytest.raises(FileFormatError, match=f"room/chair|chair.*{message}") as caught:
+    with pytest.raises(FileFormatError, match=f"chair.*{message}"):
         load(path)
-    assert message.partition(".*")[0].replace("\\", "") in str(caught.value)
 
 
 @pytest.mark.parametrize(
     "name, data, message",
     [("a.usda", b"", "an empty one"), ("b.usda", b"no usd", "a whole USD file"),
      ("c.usda", b'#usda 1.0\ndef Xform "a" {\n float x = \n', "a whole USD file, got: .*Expected"),
-     ("d.usdc", b"PXR-USDC" + bytes(range(200)), "USD file"), ("e.usdz", b"PK\x03\x04" + bytes(99), "USD file"),
+     ("d.usdc", b"PXR-USDC" + bytes(range(200)), "USD file"),
+     ("e.usdz", b"PK\x03\x04" + bytes(99), "USD file"),
      ("f.usda", b'#usda 1.0\ndef Xform "a" {}\n', "expected prims of ParticleField3DGaussianSplat"),
      ("g.usda", b"#usda 1.0\n(subLayers = [@/etc/passwd@])\n", "its own folder, got '/etc/passwd'"),
-     ("h.usda", b'#usda 1.0\ndef "a" (references = @../up.usda@) {}\n', r"its own folder, got '\.\./up\.usda'"),
+     ("h.usda", b'#usda 1.0\ndef "a" (references = @../up.usda@) {}\n', r"folder, got '\.\./up\.usda'"),
      ("i.usda", b'#usda 1.0\ndef "a" (payload = @http://host/a.usda@) {}\n', "its own folder, got 'http"),
      ("j.usda", b"#usda 1.0\n(subLayers = [@missing.usda@])\n", "files that are there.*missing")],
 )  # fmt: skip
@@ -344,6 +366,6 @@ def test_without_usd_the_extra_is_named(tmp_path, monkeypatch, got):
     (tmp_path / "a.usda").write_text("#usda 1.0\n")
     with pytest.raises(MissingDependency, match=rf"got {got}; run `pip install 'gaussworld\[usd\]'`"):
         load(tmp_path / "a.usda")
-    with pytest.raises(MissingDependency, match="usd-core 26.3"):
+    with pytest.raises(MissingDependency, match=r"usd-core 26\.3"):
         save(blob(), tmp_path / "b.usda")
     usd_stage.pxr.cache_clear()

@@ -185,7 +185,9 @@ def test_two_writers_conflict_by_name_and_lose_nothing(store: Store):
         mine, theirs = store.read(1), other.read(1)
         commit(other, shifted(theirs.world, 2), theirs, "move")
         before = sizes(store)
-        with pytest.raises(ConflictError, match="expected revision 1 at the head of main to scale, got .* 2"):
+        with pytest.raises(
+            ConflictError, match=r"expected revision 1 at the head of main to scale, got .* 2"
+        ):
             commit(store, shifted(mine.world, 1), mine, "scale")
         assert sizes(store) == before
         again = store.read(2)
@@ -240,7 +242,7 @@ def test_sharing_keeps_the_history(store: Store, tmp_path: Path):
 def test_creating_refuses_what_is_there(store: Store):
     """Nothing is overwritten, and nothing half-made is left."""
     with pytest.raises(
-        StoreError, match="expected a new folder for the world, got .*kitchen.world, which exists"
+        StoreError, match=r"expected a new folder for the world, got .*kitchen.world, which exists"
     ):
         Store.create(store.path, world_of(1))
     assert [path.name for path in store.path.parent.iterdir()] == ["kitchen.world"]
