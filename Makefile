@@ -18,7 +18,7 @@ MODULES := find gaussworld recon dynamics viewer -name '[!.]*.py' | LC_ALL=C sor
 NEW_MODULES := $(shell $(MODULES) | cmp -s - '$(STAMP)' || echo FORCE)
 TORCH_INDEX ?=
 
-.PHONY: help install demo test lint format bench gpu wheel readme clean FORCE
+.PHONY: help install demo test lint format bench soak gpu wheel readme clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -48,6 +48,10 @@ readme: $(STAMP) ## Refresh the file map in README.md.
 
 bench: $(STAMP) ## Measure the rasterizer on this machine.
 	$(BIN)/python benchmarks/render.py $(ARGS)
+
+soak: $(STAMP) ## Kill a writer of a world 200 times under readers, and fuzz the readers of files: half an hour.
+	GAUSSWORLD_KILLS=200 $(BIN)/python -m pytest -s -k killed_writers tests/gaussworld/store $(ARGS)
+	$(BIN)/python benchmarks/fuzz_files.py --minutes 10
 
 gpu: $(STAMP) ## Run the tests that need a CUDA device, and compare gsplat with the reference.
 	$(BIN)/python -m pytest -m gpu $(ARGS)

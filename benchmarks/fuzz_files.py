@@ -102,9 +102,12 @@ class Seed:
 def gaussians(n: int, degree: int) -> Gaussians:
     """Noise with ids, so that formats that keep objects have some."""
     generator = torch.Generator().manual_seed(degree)
-    values = [torch.randn(n, *shape, generator=generator) for shape in ((3,), (4,), (3,), ())]
+    means, quats, scales, opacities = (
+        torch.randn(n, *shape, generator=generator) for shape in ((3,), (4,), (3,), ())
+    )
     sh = torch.randn(n, (degree + 1) ** 2, 3, generator=generator) * 0.3
-    return Gaussians(*values, sh, object_ids=torch.arange(n, dtype=torch.int32) % 2)
+    ids = torch.arange(n, dtype=torch.int32) % 2
+    return Gaussians(means, quats, scales, opacities, sh, object_ids=ids)
 
 
 def make_seeds(folder: Path, only: str) -> list[Seed]:

@@ -149,7 +149,7 @@ def print_speed(scene: Gaussians) -> None:
 
 
 def print_peers(scene: Gaussians) -> None:
-    """What the same takes with a k-d tree; open3d's clustering on a fifth of the Gaussians, if it is there."""
+    """What the same takes with a k-d tree; open3d's clustering on a fifth of them, if it is there."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import KDTree
@@ -198,9 +198,8 @@ def print_run(folder: Path) -> None:
         rows.append((f"{share:.0%} by opacity × area", scene.select(kept)))
         rows.append((f"{share:.0%} merged", simplify(scene, count)))
     for name, part in rows:
-        print(
-            f"| {folder.name}, {len(scene):,} | {name} | {len(part):,} | {likeness(part, scene, scaled):.1f} |"
-        )
+        like = likeness(part, scene, scaled)
+        print(f"| {folder.name}, {len(scene):,} | {name} | {len(part):,} | {like:.1f} |")
 
 
 def _within(width: int, height: int, longest: int) -> tuple[int, int]:

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        return _fail(*_explained(error, _verb(words)[0]))
+        return _fail(*_explained(error, split_verb(words)[0]))
 
 
 def _dispatch(words: Sequence[str], verbose: bool) -> int:
@@ -52,7 +52,7 @@ def _dispatch(words: Sequence[str], verbose: bool) -> int:
     if words[0] == "--version":
         sys.stdout.write(f"gaussworld {__version__}\n")
         return 0
-    verb, flags = _verb(words)
+    verb, flags = split_verb(words)
     if verb in _families():
         sys.stdout.write(overview(verb))
         return 0
@@ -71,7 +71,7 @@ def _dispatch(words: Sequence[str], verbose: bool) -> int:
     return 0
 
 
-def _verb(words: Sequence[str]) -> tuple[str, list[str]]:
+def split_verb(words: Sequence[str]) -> tuple[str, list[str]]:
     """The verb, of two words for a family such as `world`, and what follows it."""
     count = 2 if words[0] in _families() and len(words) > 1 and not words[1].startswith("-") else 1
     return " ".join(words[:count]), list(words[count:])

@@ -2,12 +2,11 @@
 
 import json as json_text
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -18,6 +17,7 @@ from . import io
 from .camera import Camera
 from .capture import Capture
 from .errors import CaptureError, ConfigError, FileFormatError
+from .facts import capture_facts, finite, gaussian_facts, robust_bounds, table, world_facts
 from .gaussians import Gaussians
 from .io.images import write_image
 from .io.video import write_video
@@ -30,7 +30,6 @@ Vector = tuple[float, float, float]
 Axis = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
 Shown = Literal["rgb", "depth", "normals", "alpha"]
 Scene = Annotated[Path, tyro.conf.arg(metavar="SCENE")]
-PERCENTILES = (5, 50, 95)
 FOV_DEG = 50.0
 #: What only a spoke knows, resolved at use: the facts of a run, and the path and size of its turning picture.
 _RUN_FACTS = "recon.outcome:run_facts"
@@ -63,20 +62,22 @@ _FRAMED, _SETTINGS = Viewpoint(), RenderSettings()
 
 
 def info(path: Annotated[Path, tyro.conf.arg(metavar="PATH")], /, *, json: bool = False) -> None:
-    """Say what a splat file, a run or a capture holds.
+    """Say what a splat file, a world, a run or a capture holds.
 
     Args:
-        path: a file of Gaussians (.ply, .splat), a run folder, a transforms.json, or the folder of a capture.
+        path: a file of Gaussians or of a world, a stored world, a run folder, or a capture.
         json: print JSON for programs.
     """
     facts = {"path": str(path)}
     if _is_capture(path):
-        facts |= _capture_facts(_cameras(path))
+        facts |= capture_facts(_cameras(path))
+    elif io.keeps_objects(path):
+        facts |= world_facts(path)
     else:
-        facts |= _gaussian_facts(path)
+        facts |= gaussian_facts(path)
     if (path / "run.json").is_file():
         facts |= resolve(_RUN_FACTS)(path)
-    print(json_text.dumps(_finite(facts), indent=2, allow_nan=False) if json else _table(facts))
+    print(json_text.dumps(finite(facts), indent=2, allow_nan=False) if json else table(facts))
 
 
 def convert(
@@ -99,7 +100,7 @@ def convert(
         force: overwrite a file that exists.
     """
     _refuse_overwriting(target, force)
-    if _is_capture(source) and not io.holds_world(source):
+    if _is_capture(source):
         if sh_degree is not None or up is not None:
             raise ConfigError(
                 f"--sh-degree and --up are for files of Gaussians, got a capture, {source}; leave them out"
@@ -269,23 +270,6 @@ def picture(drawn: Rendering, output: Shown) -> Float[Tensor, "h w 3"]:
     return torch.where(hit, gray, torch.zeros_like(gray))[..., None].expand(-1, -1, 3)
 
 
-def robust_bounds(gaussians: Gaussians) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
-    """[unit of the scene] The box between the 5th and 95th percentile of the Gaussians that can be seen.
-
-    Trained scenes have floaters far out, which would make everything else a dot.
-
-    Raises:
-        ValueError: there are no Gaussians.
-    """
-    if not len(gaussians):
-        raise ValueError("expected a scene with Gaussians, got an empty one")
-    seen = gaussians.opacities > 0.1
-    means = gaussians.means[seen if bool(seen.any()) else torch.ones_like(seen)].detach().cpu()
-    ordered = means.sort(dim=0).values
-    last = len(ordered) - 1
-    return ordered[int(0.05 * last)], ordered[math.ceil(0.95 * last)]
-
-
 def _from_aside(up: Float[Tensor, "3"]) -> Float[Tensor, "3"]:
     """A unit direction from the scene to a viewer who looks 25 degrees downward."""
     up = torch.nn.functional.normalize(up, dim=0)
@@ -362,92 +346,5 @@ def _refuse_overwriting(path: Path, force: bool) -> None:
 def _is_capture(path: Path) -> bool:
     if not path.exists():
         raise FileFormatError(f"expected a file of Gaussians or a capture, got {path}, which does not exist")
-    return (path.is_dir() and not io.holds_scene(path)) or path.suffix.lower() == ".json"
-
-
-def _gaussian_facts(path: Path) -> dict[str, Any]:
-    gaussians, framing = io.load(path), io.load_framing(path)
-    facts: dict[str, Any] = {"kind": "gaussians", "count": len(gaussians), "sh_degree": gaussians.sh_degree}
-    if len(gaussians):
-        low, high = gaussians.means.amin(0), gaussians.means.amax(0)
-        core_low, core_high = robust_bounds(gaussians)
-        facts |= {
-            "bounds_min": _rounded(low),
-            "bounds_max": _rounded(high),
-            "extent": _rounded(high - low),
-            "core_min": _rounded(core_low),
-            "core_max": _rounded(core_high),
-            "opacity_percentiles": _percentiles(gaussians.opacities),
-            "scale_percentiles": _percentiles(gaussians.scales.flatten()),
-        }
-    tensors = vars(gaussians).values()
-    return facts | {
-        "up": list(framing.up) if framing.up else None,
-        "metres_per_unit": framing.metres_per_unit,
-        "frame": framing.frame,
-        "file_size": (path / io.SCENE if path.is_dir() else path).stat().st_size,
-        "memory_size": sum(tensor.nbytes for tensor in tensors),
-    }
-
-
-def _capture_facts(capture: Capture) -> dict[str, Any]:
-    cameras = [frame.camera for frame in capture.frames]
-    sizes = Counter(f"{camera.width}x{camera.height} {camera.model.value}" for camera in cameras)
-    facts: dict[str, Any] = {
-        "kind": "capture",
-        "frames": len(capture),
-        "splits": dict(Counter(frame.split for frame in capture.frames)),
-        "cameras": dict(sizes),
-        "with_depth": sum(frame.depth is not None for frame in capture.frames),
-        "with_mask": sum(frame.mask is not None for frame in capture.frames),
-        "points": len(capture.points),
-        "metres_per_unit": capture.metres_per_unit,
-    }
-    if cameras:
-        centers = torch.stack([camera.center for camera in cameras])
-        facts |= {"camera_min": _rounded(centers.amin(0)), "camera_max": _rounded(centers.amax(0))}
-    return facts
-
-
-def _percentiles(values: Float[Tensor, " m"]) -> dict[str, float]:
-    ordered = values.detach().sort().values
-    return {str(p): _shortened(float(ordered[round(p / 100 * (len(ordered) - 1))])) for p in PERCENTILES}
-
-
-def _rounded(vector: Float[Tensor, "3"]) -> list[float]:
-    return [_shortened(value) for value in vector.detach().tolist()]
-
-
-def _finite(value: Any) -> Any:
-    """The same facts with null for the numbers that JSON cannot write: infinity and NaN."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _shortened(value: float) -> float:
-    return float(f"{value:.6g}")
-
-
-def _table(facts: dict[str, Any]) -> str:
-    """Facts as aligned lines, without those nobody stated."""
-    stated = {key: value for key, value in facts.items() if value is not None}
-    width = max(map(len, stated)) + 2
-    return "\n".join(
-        f"{key.replace('_', ' '):<{width}}{_spelled(key, value)}" for key, value in stated.items()
-    )
-
-
-def _spelled(key: str, value: Any) -> str:
-    if key.endswith("size"):
-        return f"{value / 1e6:,.2f} MB"
-    if isinstance(value, dict):
-        names = {name: f"{name} %" if key.endswith("percentiles") else name for name in value}
-        return ", ".join(f"{names[name]}: {_spelled('', inner)}" for name, inner in value.items()) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return "  ".join(f"{inner:.6g}" for inner in value)
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    scene = io.holds_scene(path) or io.holds_world(path)
+    return (path.is_dir() and not scene) or path.suffix.lower() == ".json"

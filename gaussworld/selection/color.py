@@ -6,7 +6,8 @@ from torch import Tensor
 
 from ..gaussians import Gaussians
 from ..sh import rgb_from_sh0
-from .masks import selectable
+from .masks import BLOCK, selectable
+from .threads import one_thread
 
 # Linear sRGB to the responses of the eye's cones, and their cube roots to lightness and two colour axes:
 # Ottosson 2020, "A perceptual color space for image processing", the matrices of 2021-01-25.
@@ -20,7 +21,6 @@ _LAB_FROM_CONES = (
     (1.9779984951, -2.4285922050, 0.4505937099),
     (0.0259040371, 0.7827717662, -0.8086757660),
 )
-_BLOCK = 1 << 15
 
 
 def oklab(rgb: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
@@ -33,6 +33,7 @@ def oklab(rgb: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
     return cones.clamp(min=0).pow(1 / 3) @ linear.new_tensor(_LAB_FROM_CONES).T
 
 
+@one_thread()
 def like_color(
     gaussians: Gaussians, color: Float[Tensor, "3"] | int, tolerance: float = 0.1
 ) -> Bool[Tensor, " n"]:
@@ -54,9 +55,8 @@ def like_color(
             raise ValueError(f"expected the row of one of {len(gaussians)} Gaussians, got {color}")
         color = gaussians.rgb.detach()[color]
     wanted = oklab(color.to(sh0))
-    # In blocks that stay in the cache: twice as fast as one step after the other over all rows.
     near = [
         (oklab(rgb_from_sh0(part).clamp_(0, 1)) - wanted).square_().sum(dim=1) <= tolerance * tolerance
-        for part in sh0.split(_BLOCK)
+        for part in sh0.split(BLOCK)
     ]
     return torch.cat(near) & selectable(gaussians) if near else selectable(gaussians)

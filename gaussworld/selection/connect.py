@@ -12,7 +12,8 @@ from torch import Tensor
 from ..gaussians import Gaussians
 from .cells import Cells
 from .color import like_color
-from .masks import check_mask, selectable
+from .masks import BLOCK, check_mask, selectable
+from .threads import one_thread
 
 #: Default distance of a step, in units of `spacing`: a surface strewn at random stays in one piece.
 STEP = 3.0
@@ -21,7 +22,6 @@ _HALF = [(x, y, z) for x in (0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x
 #: Points whose neighbours tell the spacing, and the part of them whose neighbour is that near.
 _SAMPLE, _QUANTILE = 1000, 0.75
 _TABLE_SIZE = 1 << 21
-_BLOCK = 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,7 @@ class Neighborhood:
     """Rows of the Gaussians, selectable or not."""
 
     @classmethod
+    @one_thread()
     def of(cls, gaussians: Gaussians, distance: float | None = None) -> "Neighborhood":
         """Index all that may be selected, for steps of `distance`; default: 3 times `spacing`.
 
@@ -58,6 +59,7 @@ class Neighborhood:
         return connected_cubes(self.cells)
 
 
+@one_thread()
 def components(
     gaussians: Gaussians, distance: float | None = None, index: Neighborhood | None = None
 ) -> Int[Tensor, " n"]:
@@ -78,6 +80,7 @@ def components(
     return _numbered(index.cells, index.parts, len(gaussians)).to(gaussians.device)
 
 
+@one_thread()
 def connected(
     gaussians: Gaussians,
     seeds: Bool[Tensor, " n"],
@@ -204,8 +207,7 @@ def _rough_edges(cells: Cells) -> Int[Tensor, "2 e"]:
     # Rounding may deny an edge, which the close look afterwards finds, but must not make one.
     limit = cells.distance**2 * (1 - 1e-5)
     edges = [torch.zeros(2, 0, dtype=torch.int32)]
-    # In blocks that stay in the cache: twice as fast.
-    for block in torch.arange(len(cells)).split(_BLOCK):
+    for block in torch.arange(len(cells)).split(BLOCK):
         keys, places = cells.keys[block], firsts[block]
         for x, y, z in _HALF:
             wanted = keys + (x * cells.steps[0] + y * cells.steps[1] + z)

@@ -7,8 +7,10 @@ from ..gaussians import Gaussians
 from .cells import Cells
 from .connect import Neighborhood
 from .masks import check_mask, selectable
+from .threads import one_thread
 
 
+@one_thread()
 def grow(
     gaussians: Gaussians, mask: Bool[Tensor, " n"], distance: float, index: Neighborhood | None = None
 ) -> Bool[Tensor, " n"]:
@@ -35,6 +37,7 @@ def grow(
     return found
 
 
+@one_thread()
 def shrink(
     gaussians: Gaussians, mask: Bool[Tensor, " n"], distance: float, index: Neighborhood | None = None
 ) -> Bool[Tensor, " n"]:

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from ..gaussians import DELETED, HIDDEN, LOCKED, Gaussians
 
+#: Rows worked on together, so that what is computed from them stays in the cache.
+BLOCK = 1 << 15
+
 How = Literal["replace", "add", "remove", "intersect"]
 
 

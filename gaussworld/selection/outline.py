@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from .masks import BLOCK
+
 #: Longer side of the raster at most; its squares are never smaller than a pixel.
 _SIDE = 1024
 #: Tests of one point against one edge that are made together.
@@ -70,8 +72,7 @@ class _Raster:
         """Points in squares that are inside, and the numbers of those that have to be computed."""
         height, width = self.shape
         found: list[Tensor] = []
-        # In blocks that stay in the cache.
-        for part in points.split(1 << 15):
+        for part in points.split(BLOCK):
             x, y = self.local(part).unbind(dim=1)
             there = (x >= 0) & (x < width) & (y >= 0) & (y < height)
             square = torch.where(there, y.floor() * width + x.floor(), 0).long()

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from ..gaussians import LOCKED, Gaussians
 from ..pose import rotation_from_quats
-from .masks import drawn
+from .masks import BLOCK, drawn
+from .threads import one_thread
 
 #: Where so much light is left, the ray has met a surface.
 SOLID = 0.5
 #: The rasterizer's bounds: fainter than this is not drawn, and that is so many deviations from any centre.
 _FAINTEST, _WIDEST = 1 / 255, 3.33
 _MAX_ALPHA = 0.999
-_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +30,7 @@ class Hit:
     """In the world frame, on the ray."""
 
 
+@one_thread()
 def pick(gaussians: Gaussians, origin: Float[Tensor, "3"], direction: Float[Tensor, "3"]) -> Hit | None:
     """The Gaussian seen where the ray points; None if the ray passes through, or ends at a locked one.
 
@@ -92,8 +93,7 @@ def _near_ray(gaussians: Gaussians, origin: Tensor, direction: Tensor) -> Int[Te
     """Drawn rows whose ball of 3.33 deviations meets the ray: a cheap bound."""
     near: list[Tensor] = []
     means, log_scales = gaussians.means.detach(), gaussians.log_scales.detach()
-    # In blocks that stay in the cache.
-    for center, log_scale in zip(means.split(_BLOCK), log_scales.split(_BLOCK)):
+    for center, log_scale in zip(means.split(BLOCK), log_scales.split(BLOCK)):
         x, y, z = (center - origin).unbind(dim=1)
         along = x * direction[0] + y * direction[1] + z * direction[2]
         off = (x * x + y * y + z * z).addcmul_(along, along, value=-1.0)

@@ -10,16 +10,17 @@ from ..camera import Camera
 from ..gaussians import Gaussians
 from ..render import render
 from ..render.unscented import camera_holds
-from .masks import drawn, selectable
+from .masks import BLOCK, drawn, selectable
 from .outline import inside_polygon, near_stroke
+from .threads import one_thread
 
 #: [px] longer side of the picture in which is looked what is seen.
 _SEEN_SIDE = 480
 #: What stands behind the drawn surface by less than so many of its deviations, or part of the depth, is seen.
 _SEEN_DEVIATIONS, _SEEN_DEPTH = 2.0, 0.01
-_BLOCK = 1 << 16
 
 
+@one_thread()
 def in_rectangle(
     gaussians: Gaussians,
     camera: Camera,
@@ -43,6 +44,7 @@ def in_rectangle(
     return _finish(found, gaussians, camera, pixels, depths, front_only)
 
 
+@one_thread()
 def in_polygon(
     gaussians: Gaussians, camera: Camera, points: Float[Tensor, "v 2"], front_only: bool = False
 ) -> Bool[Tensor, " n"]:
@@ -64,6 +66,7 @@ def in_polygon(
     return _finish(inside, gaussians, camera, pixels, depths, front_only)
 
 
+@one_thread()
 def in_brush(
     gaussians: Gaussians,
     camera: Camera,
@@ -96,8 +99,7 @@ def projected(gaussians: Gaussians, camera: Camera) -> tuple[Float[Tensor, "n 2"
     means, distorted = gaussians.means.detach(), bool(camera.distortion)
     view = camera.to(means.device)
     camera_from_world, K = view.camera_from_world.to(means), view.K.to(means)
-    # In blocks that stay in the cache.
-    for part in means.split(_BLOCK):
+    for part in means.split(BLOCK):
         at = part @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
         behind = at[:, 2] <= 0
         if distorted:
@@ -111,6 +113,7 @@ def projected(gaussians: Gaussians, camera: Camera) -> tuple[Float[Tensor, "n 2"
     return torch.cat(pixels), torch.cat(depths)
 
 
+@one_thread()
 def seen(gaussians: Gaussians, camera: Camera) -> Bool[Tensor, " n"]:
     """Gaussians in the picture that no surface hides: nearer than the drawn depth, or reaching to it.
 

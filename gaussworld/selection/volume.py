@@ -6,8 +6,10 @@ from torch import Tensor
 from ..gaussians import Gaussians
 from ..pose import check_rigid, invert_pose
 from .masks import selectable
+from .threads import one_thread
 
 
+@one_thread()
 def in_box(
     gaussians: Gaussians, world_from_box: Float[Tensor, "4 4"], size: tuple[float, float, float]
 ) -> Bool[Tensor, " n"]:
@@ -32,6 +34,7 @@ def in_box(
     return inside
 
 
+@one_thread()
 def in_sphere(gaussians: Gaussians, center: Float[Tensor, "3"], radius: float) -> Bool[Tensor, " n"]:
     """Gaussians whose centre lies in a sphere, its surface included.
 

@@ -113,8 +113,8 @@ def seeds(folder: Path) -> list[Path]:
     from gaussworld.io.framing import Framing
 
     generator = torch.Generator().manual_seed(0)
-    values = [torch.randn(3, *shape, generator=generator) for shape in ((3,), (4,), (3,), ())]
-    gaussians = Gaussians(*values, torch.randn(3, 4, 3, generator=generator) * 0.3)
+    shapes = ((3,), (4,), (3,), (), (4, 3))
+    gaussians = Gaussians(*(0.3 * torch.randn(3, *shape, generator=generator) for shape in shapes))
     for suffix in (".ply", ".splat", ".spz"):
         save(gaussians, folder / f"a{suffix}")
     spz.write(gaussians, folder / "4.spz", Framing(), version=4)

@@ -2,6 +2,7 @@
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import plyfile
@@ -34,7 +35,7 @@ def packed_file(
     sh: int = 9,
     sh_rows: int | None = None,
     colors: bool = True,
-    **options,
+    **options: Any,
 ) -> Path:
     """A file in which everything is noise that is allowed, but for what the test asks."""
     generator = np.random.default_rng(0)
@@ -52,7 +53,8 @@ def packed_file(
             bands[name] = generator.integers(0, 256, len(bands))
         elements.append(plyfile.PlyElement.describe(bands, "sh"))
     path = folder / "a.compressed.ply"
-    plyfile.PlyData(elements, **({"byte_order": "<"} | options)).write(path)
+    options.setdefault("byte_order", "<")
+    plyfile.PlyData(elements, **options).write(path)
     return path
 
 
