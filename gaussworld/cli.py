@@ -53,7 +53,7 @@ def _dispatch(words: Sequence[str], verbose: bool) -> int:
         sys.stdout.write(f"gaussworld {__version__}\n")
         return 0
     verb, flags = split_verb(words)
-    if verb in _families():
+    if verb in families():
         sys.stdout.write(overview(verb))
         return 0
     if verb not in VERBS:
@@ -73,11 +73,11 @@ def _dispatch(words: Sequence[str], verbose: bool) -> int:
 
 def split_verb(words: Sequence[str]) -> tuple[str, list[str]]:
     """The verb, of two words for a family such as `world`, and what follows it."""
-    count = 2 if words[0] in _families() and len(words) > 1 and not words[1].startswith("-") else 1
+    count = 2 if words[0] in families() and len(words) > 1 and not words[1].startswith("-") else 1
     return " ".join(words[:count]), list(words[count:])
 
 
-def _families() -> set[str]:
+def families() -> set[str]:
     """First words of verbs that have two."""
     return {name.split()[0] for name in VERBS if " " in name}
 

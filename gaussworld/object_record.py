@@ -15,6 +15,7 @@ from .world_object import Joint, Material, ObjectKind, WorldObject
 
 _JOINT = {field.name for field in fields(Joint)}
 _MATERIAL = {field.name for field in fields(Material)}
+_DEFAULT = Material()
 
 
 def record_of(item: WorldObject) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def object_from_record(record: Mapping[str, Any], gaussians: Gaussians) -> World
         ValueError: a fact is missing, of the wrong type, or out of range.
     """
     try:
-        joint, material = record.get("joint"), record.get("material", {})
+        joint, material = record.get("joint"), record.get("material")
         return WorldObject(
             id=_whole(record["id"]),
             name=_text(record["name"]),
@@ -46,7 +47,7 @@ def object_from_record(record: Mapping[str, Any], gaussians: Gaussians) -> World
             world_from_object=pose_from_numbers(record["pose"]),
             parent=None if record.get("parent") is None else _whole(record["parent"]),
             joint=None if joint is None else _joint(joint),
-            material=Material(**{k: v for k, v in material.items() if k in _MATERIAL}),
+            material=_material(material) if material else _DEFAULT,
             hidden=record.get("hidden") is True,
             locked=record.get("locked") is True,
         )
@@ -87,6 +88,10 @@ def _stated(material: Material) -> dict[str, Any]:
     sources = {name: source for name, source in material.sources.items() if source != "default"}
     values = {k: v for k, v in plain.items() if k != "sources" and (v != default[k] or k in sources)}
     return values | ({"sources": sources} if sources else {})
+
+
+def _material(record: Mapping[str, Any]) -> Material:
+    return Material(**{key: value for key, value in record.items() if key in _MATERIAL})
 
 
 def _joint(record: Mapping[str, Any]) -> Joint:

@@ -108,7 +108,7 @@ def _frames(
         try:
             camera = _camera(row, cameras)
         except ValueError as error:
-            raise FileFormatError(f"{folder}: image {row.name}: {error}") from error
+            raise FileFormatError(f"{folder}: image {row.name!r}: {error}") from error
         image = find_listed(row.name, image_folders)
         if image is None and need_pictures:
             missing.append(row.name)

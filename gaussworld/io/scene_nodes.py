@@ -76,7 +76,7 @@ def frame_from(facts: Mapping[str, Any], scene_from_world: Float[Tensor, "4 4"],
     if facts.get("version") != VERSION:
         raise FileFormatError(
             f"{where}: expected facts of version {VERSION}, got {facts.get('version')!r:.40};"
-            " update gaussworld to read it"
+            " install a newer gaussworld"
         )
     with blaming(where):
         up, unit, source = (facts.get(key) for key in ("up", "metres_per_unit", "world_from_source"))

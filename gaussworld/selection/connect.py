@@ -54,6 +54,7 @@ class Neighborhood:
         return cls(replace(cells, rows=rows[cells.rows]), len(gaussians))
 
     @cached_property
+    @one_thread()
     def parts(self) -> Int[Tensor, " c"]:
         """The connected part that each cube of `cells` belongs to."""
         return connected_cubes(self.cells)
@@ -143,6 +144,7 @@ def _flooded(cells: Cells, wet: Bool[Tensor, " c"]) -> Bool[Tensor, " c"]:
     return reached[labels]
 
 
+@one_thread()
 def spacing(points: Float[Tensor, "m 3"]) -> float:
     """[unit of points] typical distance to the nearest neighbour: the upper quartile of a sample.
 

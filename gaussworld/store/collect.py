@@ -9,7 +9,7 @@ from ..log import Done, Event, Progress
 from .manifest import walk
 from .packs import Location, PackWriter
 from .revisions import Store
-from .verify import chunks_of
+from .verify import needed_by
 
 #: A pack that no revision knows may belong to a writer that is about to commit [s].
 _GRACE_S = 3600.0
@@ -102,11 +102,10 @@ def _marked(store: Store, revisions: list[int]) -> Generator[Event[Collected], N
         for _, node in walk(root["objects"], store.chunks.node, marked.setdefault):
             if node in marked:
                 continue
-            block = store.chunks.node(node)["gaussians"]
             marked[node] = None
-            if block not in marked:
-                marked[block] = None
-                marked.update(dict.fromkeys(chunks_of(store.chunks.node(block))))
+            link = store.chunks.node(node)["gaussians"]
+            if not isinstance(link, str) or link not in marked:
+                marked.update(dict.fromkeys(needed_by(link, store.chunks.node)))
         yield Progress(count, len(revisions), stage="Marking [revisions]")
     row = "SELECT actions FROM rollout UNION SELECT result FROM rollout"
     marked.update(dict.fromkeys(r[0] for r in store.database.connection.execute(row)))

@@ -119,7 +119,7 @@ class Database:
         if version > FORMAT_VERSION or version < min([*MIGRATIONS, FORMAT_VERSION]):
             raise StoreError(
                 f"{self.path}: expected format version {FORMAT_VERSION} or older, got {version};"
-                " update gaussworld to open it"
+                " install a newer gaussworld"
             )
         return version
 

@@ -1,8 +1,8 @@
 """A world as chunks and back: a tree of small JSON nodes over the raw arrays of each object's Gaussians.
 
 A revision names the root. The root holds the world's own facts and the top of a radix tree over object ids,
-16 to a node, so that changing one object rewrites one path of it. An object's node holds its facts and the
-name of its block, which lists for every array the chunks of `ROWS` rows each.
+16 to a node, so that changing one object rewrites one path of it. An object's node holds its facts and its
+block, which lists for every array the chunks of `ROWS` rows each; a long block is a node of its own.
 """
 
 import json
@@ -24,6 +24,8 @@ from ..world_object import WorldObject
 ROWS = 16384
 FANOUT = 16
 _MOST_OBJECTS = 1_000_000
+#: More chunks than this are listed in a node of their own, which moving the object need not write again.
+_INLINE_CHUNKS = 8
 #: Arrays of a block. Ids are not stored: an object's Gaussians are its own.
 _FLOATS = ("means", "quats", "log_scales", "opacity_logits", "sh")
 
@@ -64,12 +66,13 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class StoredObject:
-    """An object and the names of what it is stored as."""
+    """An object and what it is stored as."""
 
     item: WorldObject
     node: str
-    block_node: str
     block: Block
+    block_link: Any
+    """What the object's node says: the block itself, or the hash of its node."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +95,9 @@ def encoded(world: World, base: StoredWorld, put: PutNode, put_arrays: PutArrays
             objects[number] = old
             continue
         block = blocks[number]
-        block_node = old.block_node if old is not None and old.block is block else put(_json(block.node()))
-        node = put(_json(record_of(item) | {"gaussians": block_node}))
-        objects[number] = StoredObject(item, node, block_node, block)
+        link = old.block_link if old is not None and old.block is block else _link(block, put)
+        node = put(_json(record_of(item) | {"gaussians": link}))
+        objects[number] = StoredObject(item, node, block, link)
     cameras = base.cameras
     if world.cameras is not base.world.cameras:
         cameras = put(_json([camera_record(c) for c in world.cameras])) if world.cameras else None
@@ -106,6 +109,18 @@ def encoded(world: World, base: StoredWorld, put: PutNode, put_arrays: PutArrays
         "objects": _tree({number: stored.node for number, stored in objects.items()}, put),
     }
     return StoredWorld(world, put(_json(root)), objects, cameras)
+
+
+def _link(block: Block, put: PutNode) -> Any:
+    """A block of few chunks lies in its object's node, which is one node less to read."""
+    node = block.node()
+    few = sum(len(column.chunks) for column in block.columns.values()) <= _INLINE_CHUNKS
+    return node if few else put(_json(node))
+
+
+def block_of(link: Any, node: Callable[[str], Any]) -> Block:
+    """The block that an object's node holds or names."""
+    return Block.from_node(node(link) if isinstance(link, str) else link)
 
 
 def _blocks(world: World, base: StoredWorld, put_arrays: PutArrays) -> dict[int, Block]:
@@ -253,14 +268,14 @@ def _stored_object(
     name: str, node: Callable[[str], Any], array: Callable[[Column, int], Tensor]
 ) -> StoredObject:
     record = node(name)
-    block = Block.from_node(node(record["gaussians"]))
+    block = block_of(record["gaussians"], node)
     tensors = {key: array(column, block.count) for key, column in block.columns.items()}
     ids = torch.full((1,), record["id"], dtype=torch.int32).expand(block.count)
     flags = tensors.pop("flags", None)
     if flags is None:
         flags = torch.zeros(1, dtype=torch.uint8).expand(block.count)
     gaussians = Gaussians(**tensors, object_ids=ids, flags=flags)
-    return StoredObject(object_from_record(record, gaussians), name, record["gaussians"], block)
+    return StoredObject(object_from_record(record, gaussians), name, block, record["gaussians"])
 
 
 def _without_lost_parents(objects: dict[int, StoredObject]) -> dict[int, StoredObject]:
@@ -269,7 +284,7 @@ def _without_lost_parents(objects: dict[int, StoredObject]) -> dict[int, StoredO
         number: stored
         if stored.item.parent is None or stored.item.parent in objects
         # No node is stored for this variant: the next revision writes one.
-        else StoredObject(replace(stored.item, parent=None), "", stored.block_node, stored.block)
+        else StoredObject(replace(stored.item, parent=None), "", stored.block, stored.block_link)
         for number, stored in objects.items()
     }
 

@@ -1,13 +1,13 @@
 """Reading everything a world has on disk, and naming the objects and revisions that damage has reached."""
 
 from collections import defaultdict
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import GaussWorldError, StoreError
 from ..log import Done, Event, Progress
-from .manifest import Block, walk
+from .manifest import block_of, walk
 from .packs import Location, hash_of
 from .revisions import Store
 
@@ -104,24 +104,25 @@ def _needs(store: Store) -> _Needs:
 
 
 def _object_chunks(
-    store: Store, number: int, node: str, blocks: dict[str, list[str]]
+    store: Store, number: int, node: str, known: dict[str, list[str]]
 ) -> Iterator[tuple[str, str]]:
+    """Hashes that an object needs, each with its name; `known` keeps the chunks of nodes seen before."""
     yield node, f"object {number}"
     try:
         record = store.chunks.node(node)
-        user, block = f"{record['name']} ({number})", record["gaussians"]
-        yield block, user
-        if block not in blocks:
-            blocks[block] = chunks_of(store.chunks.node(block))
+        user = f"{record['name']} ({number})"
+        if node not in known:
+            known[node] = needed_by(record["gaussians"], store.chunks.node)
     except _DAMAGE:
         return
-    for name in blocks[block]:
+    for name in known[node]:
         yield name, user
 
 
-def chunks_of(block: Any) -> list[str]:
-    """The hashes of a block's chunks."""
-    return [name for column in Block.from_node(block).columns.values() for name in column.chunks]
+def needed_by(link: Any, node: Callable[[str], Any]) -> list[str]:
+    """The hashes of a block: its own, if it is a node, and those of its chunks."""
+    chunks = [name for column in block_of(link, node).columns.values() for name in column.chunks]
+    return [link, *chunks] if isinstance(link, str) else chunks
 
 
 def _damage(problem: str, users: set[tuple[str, int]]) -> Damage:

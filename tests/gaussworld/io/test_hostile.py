@@ -13,9 +13,11 @@ import pytest
 import torch
 import zstandard
 
+from gaussworld.camera import Camera
+from gaussworld.capture import Capture, Frame
 from gaussworld.errors import FileFormatError, GaussWorldError
 from gaussworld.gaussians import Gaussians
-from gaussworld.io import load, load_framing, save
+from gaussworld.io import load, load_capture, load_framing, save, save_cameras
 
 DATA = Path(__file__).parent / "data"
 PLY = b"ply\nformat binary_little_endian 1.0\nelement vertex %d\n"
@@ -150,6 +152,19 @@ def test_nothing_but_the_error_family(tmp_path: Path) -> None:
             except FileFormatError:
                 continue
             assert all(torch.isfinite(value).all() for value in vars(got).values()), (path, at)
+
+
+def test_a_line_end_in_a_name_makes_no_second_sentence(tmp_path: Path) -> None:
+    """Fuzzing found it: a picture of a COLMAP model named `\\n.png`, of a camera that does not exist."""
+    camera = Camera(torch.eye(4), torch.tensor([[30.0, 0, 16], [0, 30, 12], [0, 0, 1]]), 32, 24)
+    save_cameras(Capture((Frame(camera, tmp_path / "0.png"),)), tmp_path / "model")
+    path = tmp_path / "model" / "images.bin"
+    data = path.read_bytes().replace(b"0.png", b"\n.png")
+    at = data.index(b"\n.png")
+    path.write_bytes(data[: at - 4] + struct.pack("<I", 77) + data[at:])
+    with pytest.raises(GaussWorldError, match="got 77") as caught:
+        load_capture(tmp_path / "model", need_pictures=False)
+    assert "\n" not in str(caught.value)
 
 
 OFFENDERS = sorted((DATA / "offenders").glob("*"))
