@@ -10,11 +10,11 @@ from gaussworld.camera import CameraModel
 from gaussworld.capture import Frame
 from gaussworld.errors import CaptureError, FileFormatError, GaussWorldError
 from gaussworld.log import Done, Event, Notice, Progress
+from gaussworld.threads import one_torch_thread
 
 from .fit import TrainConfig
 from .frames import View, load_view
 from .memory import available_memory
-from .threads import one_torch_thread
 
 _MOST_THREADS = 8
 #: [bytes] One row of Gaussians of degree 3.

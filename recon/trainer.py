@@ -13,13 +13,13 @@ from gaussworld.gaussians import Gaussians
 from gaussworld.log import Done, Event, Notice, Progress
 from gaussworld.metrics import psnr
 from gaussworld.render import render
+from gaussworld.threads import one_torch_thread
 
 from .evaluate import evaluate
 from .fit import Fit, TrainConfig, start
 from .frames import View, load_view
 from .losses import depth_loss, picture_loss, regularizer
 from .refine import PoseRefinement
-from .threads import one_torch_thread
 
 _STEPS_PER_EVENT = 10
 #: Held-out pictures are looked at this often for the curve, and at most so many of them.

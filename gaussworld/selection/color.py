@@ -6,8 +6,8 @@ from torch import Tensor
 
 from ..gaussians import Gaussians
 from ..sh import rgb_from_sh0
+from ..threads import one_torch_thread
 from .masks import BLOCK, selectable
-from .threads import one_thread
 
 # Linear sRGB to the responses of the eye's cones, and their cube roots to lightness and two colour axes:
 # Ottosson 2020, "A perceptual color space for image processing", the matrices of 2021-01-25.
@@ -33,7 +33,7 @@ def oklab(rgb: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
     return cones.clamp(min=0).pow(1 / 3) @ linear.new_tensor(_LAB_FROM_CONES).T
 
 
-@one_thread()
+@one_torch_thread()
 def like_color(
     gaussians: Gaussians, color: Float[Tensor, "3"] | int, tolerance: float = 0.1
 ) -> Bool[Tensor, " n"]:

@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..gaussians import Gaussians
+from ..threads import one_torch_thread
 from .cells import Cells
 from .color import like_color
 from .masks import BLOCK, check_mask, selectable
-from .threads import one_thread
 
 #: Default distance of a step, in units of `spacing`: a surface strewn at random stays in one piece.
 STEP = 3.0
@@ -37,7 +37,7 @@ class Neighborhood:
     """Rows of the Gaussians, selectable or not."""
 
     @classmethod
-    @one_thread()
+    @one_torch_thread()
     def of(cls, gaussians: Gaussians, distance: float | None = None) -> "Neighborhood":
         """Index all that may be selected, for steps of `distance`; default: 3 times `spacing`.
 
@@ -54,13 +54,13 @@ class Neighborhood:
         return cls(replace(cells, rows=rows[cells.rows]), len(gaussians))
 
     @cached_property
-    @one_thread()
+    @one_torch_thread()
     def parts(self) -> Int[Tensor, " c"]:
         """The connected part that each cube of `cells` belongs to."""
         return connected_cubes(self.cells)
 
 
-@one_thread()
+@one_torch_thread()
 def components(
     gaussians: Gaussians, distance: float | None = None, index: Neighborhood | None = None
 ) -> Int[Tensor, " n"]:
@@ -81,7 +81,7 @@ def components(
     return _numbered(index.cells, index.parts, len(gaussians)).to(gaussians.device)
 
 
-@one_thread()
+@one_torch_thread()
 def connected(
     gaussians: Gaussians,
     seeds: Bool[Tensor, " n"],
@@ -144,7 +144,7 @@ def _flooded(cells: Cells, wet: Bool[Tensor, " c"]) -> Bool[Tensor, " c"]:
     return reached[labels]
 
 
-@one_thread()
+@one_torch_thread()
 def spacing(points: Float[Tensor, "m 3"]) -> float:
     """[unit of points] typical distance to the nearest neighbour: the upper quartile of a sample.
 

@@ -4,13 +4,13 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from ..gaussians import Gaussians
+from ..threads import one_torch_thread
 from .cells import Cells
 from .connect import Neighborhood
 from .masks import check_mask, selectable
-from .threads import one_thread
 
 
-@one_thread()
+@one_torch_thread()
 def grow(
     gaussians: Gaussians, mask: Bool[Tensor, " n"], distance: float, index: Neighborhood | None = None
 ) -> Bool[Tensor, " n"]:
@@ -37,7 +37,7 @@ def grow(
     return found
 
 
-@one_thread()
+@one_torch_thread()
 def shrink(
     gaussians: Gaussians, mask: Bool[Tensor, " n"], distance: float, index: Neighborhood | None = None
 ) -> Bool[Tensor, " n"]:

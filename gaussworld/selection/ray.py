@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ..gaussians import LOCKED, Gaussians
 from ..pose import rotation_from_quats
+from ..threads import one_torch_thread
 from .masks import BLOCK, drawn
-from .threads import one_thread
 
 #: Where so much light is left, the ray has met a surface.
 SOLID = 0.5
@@ -30,7 +30,7 @@ class Hit:
     """In the world frame, on the ray."""
 
 
-@one_thread()
+@one_torch_thread()
 def pick(gaussians: Gaussians, origin: Float[Tensor, "3"], direction: Float[Tensor, "3"]) -> Hit | None:
     """The Gaussian seen where the ray points; None if the ray passes through, or ends at a locked one.
 

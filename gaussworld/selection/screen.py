@@ -10,9 +10,9 @@ from ..camera import Camera
 from ..gaussians import Gaussians
 from ..render import render
 from ..render.unscented import camera_holds
+from ..threads import one_torch_thread
 from .masks import BLOCK, drawn, selectable
 from .outline import inside_polygon, near_stroke
-from .threads import one_thread
 
 #: [px] longer side of the picture in which is looked what is seen.
 _SEEN_SIDE = 480
@@ -20,7 +20,7 @@ _SEEN_SIDE = 480
 _SEEN_DEVIATIONS, _SEEN_DEPTH = 2.0, 0.01
 
 
-@one_thread()
+@one_torch_thread()
 def in_rectangle(
     gaussians: Gaussians,
     camera: Camera,
@@ -44,7 +44,7 @@ def in_rectangle(
     return _finish(found, gaussians, camera, pixels, depths, front_only)
 
 
-@one_thread()
+@one_torch_thread()
 def in_polygon(
     gaussians: Gaussians, camera: Camera, points: Float[Tensor, "v 2"], front_only: bool = False
 ) -> Bool[Tensor, " n"]:
@@ -66,7 +66,7 @@ def in_polygon(
     return _finish(inside, gaussians, camera, pixels, depths, front_only)
 
 
-@one_thread()
+@one_torch_thread()
 def in_brush(
     gaussians: Gaussians,
     camera: Camera,
@@ -113,7 +113,7 @@ def projected(gaussians: Gaussians, camera: Camera) -> tuple[Float[Tensor, "n 2"
     return torch.cat(pixels), torch.cat(depths)
 
 
-@one_thread()
+@one_torch_thread()
 def seen(gaussians: Gaussians, camera: Camera) -> Bool[Tensor, " n"]:
     """Gaussians in the picture that no surface hides: nearer than the drawn depth, or reaching to it.
 

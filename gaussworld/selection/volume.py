@@ -5,11 +5,11 @@ from torch import Tensor
 
 from ..gaussians import Gaussians
 from ..pose import check_rigid, invert_pose
+from ..threads import one_torch_thread
 from .masks import selectable
-from .threads import one_thread
 
 
-@one_thread()
+@one_torch_thread()
 def in_box(
     gaussians: Gaussians, world_from_box: Float[Tensor, "4 4"], size: tuple[float, float, float]
 ) -> Bool[Tensor, " n"]:
@@ -34,7 +34,7 @@ def in_box(
     return inside
 
 
-@one_thread()
+@one_torch_thread()
 def in_sphere(gaussians: Gaussians, center: Float[Tensor, "3"], radius: float) -> Bool[Tensor, " n"]:
     """Gaussians whose centre lies in a sphere, its surface included.
 

@@ -14,8 +14,7 @@ from gaussworld.capture import Frame
 from gaussworld.errors import GaussWorldError
 from gaussworld.io.images import read_frame
 from gaussworld.pose import OPENGL_FROM_OPENCV, invert_pose
-
-from ..threads import one_torch_thread
+from gaussworld.threads import one_torch_thread
 
 Reading = Callable[[Float[Tensor, "4 4"]], Float[Tensor, "4 4"]]
 

@@ -14,8 +14,7 @@ from gaussworld.camera import Camera, CameraModel
 from gaussworld.capture import Capture, Frame
 from gaussworld.io.images import read_depth, read_frame
 from gaussworld.pose import transform_points
-
-from ..threads import one_torch_thread
+from gaussworld.threads import one_torch_thread
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..threads import one_torch_thread
+from gaussworld.threads import one_torch_thread
+
 from .background import colmap
 
 #: Up to so many pictures each is compared with each.

@@ -13,8 +13,8 @@ from gaussworld.camera import Camera
 from gaussworld.capture import Capture, Frame
 from gaussworld.errors import MissingDependency
 from gaussworld.pose import transform_points
+from gaussworld.threads import one_torch_thread
 
-from ..threads import one_torch_thread
 from .textures import Part, tabletop_parts
 
 #: Colour of the sky behind the scene; give it to the trainer so that truth and model agree.

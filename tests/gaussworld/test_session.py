@@ -130,9 +130,7 @@ def test_another_program_is_followed(path: Path):
     """A conflict names both revisions; afterwards the session stands where the other one led."""
     with Session(path) as mine, Session(path) as theirs:
         theirs.do(move(2))
-        with pytest.raises(
-            ConflictError, match="expected revision 1 at the head of main to move, got"
-        ):
+        with pytest.raises(ConflictError, match="expected revision 1 at the head of main to move, got"):
             mine.do(move(1))
         assert mine.revision == 2 and where(mine.world, 2) == pytest.approx(0.1)
         mine.do(move(1))

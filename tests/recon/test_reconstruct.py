@@ -19,6 +19,7 @@ from gaussworld.io import load, load_capture, load_framing, save_cameras
 from gaussworld.io.images import write_depth, write_image
 from gaussworld.log import Done, Event, Notice, Progress
 from gaussworld.pose import rotation_from_rotvec
+from gaussworld.threads import one_torch_thread
 from recon.checkpoint import load_checkpoint
 from recon.fit import TrainConfig
 from recon.place import PlaceConfig
@@ -27,7 +28,6 @@ from recon.run import Run, claim
 from recon.strategy import Adc, Mcmc
 from recon.synthetic import SKY, TabletopConfig, cast_view, mesh_scene, tabletop
 from recon.synthetic.textures import tabletop_parts
-from recon.threads import one_torch_thread
 
 CONFIG = TrainConfig(
     steps=40, max_gaussians=450, sh_degree=1, background=SKY, strategy=Adc(0.1, 0.8, 10, grad_threshold=1e-5)

@@ -22,6 +22,7 @@ from gaussworld.errors import CaptureError
 from gaussworld.io import colmap, transforms
 from gaussworld.io.images import write_image
 from gaussworld.log import Done, Event, Notice, Progress
+from gaussworld.threads import one_torch_thread
 from recon.sfm import SfmConfig, SfmResult, structure_from_motion
 from recon.sfm.database import feature_counts
 from recon.sfm.judge import judge
@@ -31,7 +32,6 @@ from recon.sfm.record import capture_of
 from recon.sfm.settings import Features, Rung
 from recon.synthetic import MeshScene, cast_view, mesh_scene
 from recon.synthetic.textures import tabletop_parts
-from recon.threads import one_torch_thread
 from recon.trajectory import ate
 
 WIDTH, HEIGHT = 320, 240

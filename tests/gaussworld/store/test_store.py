@@ -273,7 +273,9 @@ def test_what_is_no_world(tmp_path: Path):
 def test_a_newer_format_is_refused(store: Store):
     """The message says what to do."""
     store.database.connection.execute("UPDATE meta SET value = '99' WHERE key = 'format_version'")
-    with pytest.raises(StoreError, match=r"expected format version 1 or older, got 99; install a newer gaussworld"):
+    with pytest.raises(
+        StoreError, match=r"expected format version 1 or older, got 99; install a newer gaussworld"
+    ):
         Store(store.path)
 
 
