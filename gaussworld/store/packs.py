@@ -2,13 +2,15 @@
 
 import base64
 import errno
-import hashlib
 import mmap
 import os
 import secrets
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+from blake3 import blake3
 
 from ..errors import StoreError
 
@@ -17,11 +19,13 @@ ALIGNMENT = 64
 MAGIC = b"GaussWorld pack 1\n".ljust(ALIGNMENT, b"\0")
 #: A pack that has grown beyond this is left alone and a new one begun [bytes].
 FULL = 1 << 30
+#: The disk begins to write when so much has been added, while more is being hashed [bytes].
+_AHEAD = 1 << 25
 
 
 def hash_of(data: bytes | memoryview) -> str:
-    """The name of a chunk: the first 160 bits of its SHA-256, as 27 characters."""
-    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()[:20]).decode().rstrip("=")
+    """The name of a chunk: 160 bits of its BLAKE3, as 27 characters."""
+    return base64.urlsafe_b64encode(blake3(data).digest(20)).decode().rstrip("=")
 
 
 class Location(NamedTuple):
@@ -44,6 +48,9 @@ class PackWriter:
         self.size = 0
         self._file: BinaryIO | None = None
         self._safe = 0
+        self._asked = 0
+        self._syncing: threading.Thread | None = None
+        self._failure: OSError | None = None
 
     def add(self, data: bytes | memoryview) -> Location:
         """Append one chunk; it is safe only after `sync`.
@@ -60,6 +67,8 @@ class PackWriter:
         while written < len(view):
             written += self._file.write(view[written:])
         self.size = offset + written
+        if self.size - self._asked > _AHEAD:
+            self._sync_ahead()
         return Location(self.name, offset, written)
 
     def sync(self) -> None:
@@ -70,6 +79,9 @@ class PackWriter:
         """
         if self._file is None or self.size == self._safe:
             return
+        self._join()
+        if self._failure is not None:
+            raise self._failure
         os.fsync(self._file.fileno())
         sync_folder(self.folder)
         self._safe = self.size
@@ -82,7 +94,12 @@ class PackWriter:
         """Forget what was added since the mark; a file that was begun since then goes."""
         if self._file is None:
             return
+        self._join()
         name, size = mark
+        if self._failure is not None:
+            # What the disk did with this file nobody knows: its committed part stays, the rest goes elsewhere.
+            self.close()
+            return
         with suppress(OSError):
             if name == self.name:
                 self._file.truncate(size)
@@ -94,9 +111,32 @@ class PackWriter:
 
     def close(self) -> None:
         """Let go of the file; the next chunk begins another."""
+        self._join()
         if self._file is not None:
             self._file.close()
-        self._file, self.name, self.size, self._safe = None, "", 0, 0
+        self._file, self.name, self.size, self._safe, self._asked = None, "", 0, 0, 0
+        self._failure = None
+
+    def _sync_ahead(self) -> None:
+        """Let the disk write while the next chunks are made."""
+        if self._file is None or (self._syncing is not None and self._syncing.is_alive()):
+            return
+        self._asked, handle = self.size, self._file.fileno()
+
+        def work() -> None:
+            # A system tells of a failure once: what is lost here the next fsync would not mention.
+            try:
+                os.fsync(handle)
+            except OSError as error:
+                self._failure = error
+
+        self._syncing = threading.Thread(target=work, daemon=True)
+        self._syncing.start()
+
+    def _join(self) -> None:
+        if self._syncing is not None:
+            self._syncing.join()
+            self._syncing = None
 
     def _begin(self) -> None:
         self.close()

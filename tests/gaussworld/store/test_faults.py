@@ -94,6 +94,28 @@ def test_a_full_disk_during_a_commit(path: Path, monkeypatch: pytest.MonkeyPatch
         assert drain(verify(store)).result.damages == ()
 
 
+def test_a_disk_that_fails_behind_our_back(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An error of the sync that runs ahead is not forgotten: the system would not tell it again."""
+    monkeypatch.setattr("gaussworld.store.packs._AHEAD", 100)
+    fsync, asked = os.fsync, []
+
+    def fails_once(handle: int) -> None:
+        asked.append(handle)
+        if len(asked) == 1:
+            raise OSError(5, "Input/output error")
+        fsync(handle)
+
+    with Session(path) as session:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fails_once)
+            with pytest.raises(StoreError, match="could not write: Input/output error"):
+                session.do(edit.Scale((2,), 2.0))
+        assert session.revision == 2
+        session.do(edit.Scale((2,), 2.0))
+    with Store(path) as store:
+        assert drain(verify(store)).result.damages == ()
+
+
 def test_a_full_disk_for_the_database(path: Path):
     """SQLite's own complaint becomes one sentence, and the commit never was."""
     with Session(path) as session:
