@@ -53,14 +53,15 @@ class Gaussians:
             object.__setattr__(self, "object_ids", torch.zeros(n, dtype=torch.int32, device=device))
         if self.flags is None:
             object.__setattr__(self, "flags", torch.zeros(n, dtype=torch.uint8, device=device))
+        k = self.sh.shape[1] if self.sh.ndim == 3 else None
         expected = {
             "means": (n, 3), "quats": (n, 4), "log_scales": (n, 3), "opacity_logits": (n,),
-            "sh": (n, None, 3), "object_ids": (n,), "flags": (n,),
+            "sh": (n, k, 3), "object_ids": (n,), "flags": (n,),
         }  # fmt: skip
         for name, shape in expected.items():
             value = getattr(self, name)
-            if value.ndim != len(shape) or any(s is not None and s != v for s, v in zip(shape, value.shape)):
-                wanted = str(shape).replace("None", "k")
+            if value.shape != shape:
+                wanted = f"({n}, k, 3)" if name == "sh" else str(shape)
                 raise ValueError(f"Gaussians.{name}: expected shape {wanted}, got {tuple(value.shape)}")
             if value.device != device:
                 raise ValueError(

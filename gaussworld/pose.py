@@ -193,17 +193,16 @@ def _clearly_rigid(rows: list[list[float]]) -> bool:
     """The same question about one pose in plain numbers, which is twenty times as fast; no is not final."""
     if len(rows) != 4 or any(len(row) != 4 for row in rows) or rows[3] != [0.0, 0.0, 0.0, 1.0]:
         return False
-    if not all(math.isfinite(row[3]) for row in rows):
+    if not math.isfinite(rows[0][3] + rows[1][3] + rows[2][3]):
         return False
-    x, y, z = (row[:3] for row in rows[:3])
-    lengths = (sum(v * v for v in row) for row in (x, y, z))
-    across = (sum(a * b for a, b in zip(m, n)) for m, n in ((x, y), (x, z), (y, z)))
-    volume = (
-        x[0] * (y[1] * z[2] - y[2] * z[1])
-        - x[1] * (y[0] * z[2] - y[2] * z[0])
-        + x[2] * (y[0] * z[1] - y[1] * z[0])
-    )
-    return all(abs(v - 1) < 9e-4 for v in lengths) and all(abs(v) < 9e-4 for v in across) and volume > 0
+    (a, b, c, _), (d, e, f, _), (g, h, i, _), _ = rows
+    errors = (
+        a * a + b * b + c * c - 1, d * d + e * e + f * f - 1, g * g + h * h + i * i - 1,
+        a * d + b * e + c * f, a * g + b * h + c * i, d * g + e * h + f * i,
+    )  # fmt: skip
+    volume = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+    # False for NaN too.
+    return max(errors) < 9e-4 and min(errors) > -9e-4 and volume > 0
 
 
 def look_at(

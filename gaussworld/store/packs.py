@@ -97,7 +97,7 @@ class PackWriter:
         self._join()
         name, size = mark
         if self._failure is not None:
-            # What the disk did with this file nobody knows: its committed part stays, the rest goes elsewhere.
+            # Nobody knows what the disk did with the rest of this file: what is committed stays in it.
             self.close()
             return
         with suppress(OSError):
