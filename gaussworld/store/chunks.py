@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -105,11 +106,12 @@ class Chunks:
 
     def _single(self, column: Column, count: int) -> Tensor:
         """As `array`, for the one chunk that most objects of a world with many of them have."""
-        at, dtype = self.location(column.chunks[0]), _DTYPES[column.dtype]
-        shape = (count, *column.tail)
-        if math.prod(shape) * dtype.itemsize != at.length:
+        at, shape = self.location(column.chunks[0]), (count, *column.tail)
+        if math.prod(shape) * _DTYPES[column.dtype].itemsize != at.length:
             raise StoreError(f"expected an array of shape {shape}, got {at.length} bytes")
-        return self._flat(self._packs.mapped(at), at.offset, at.length, dtype).view(shape)
+        # numpy makes a shaped view of a buffer twice as fast as torch.
+        mapped = self._packs.mapped(at)
+        return torch.from_numpy(np.ndarray(shape, column.dtype, mapped, at.offset))
 
     def _flat(self, mapped: Any, offset: int, length: int, dtype: torch.dtype) -> Tensor:
         return torch.frombuffer(mapped, dtype=dtype, count=length // dtype.itemsize, offset=offset)
