@@ -30,17 +30,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
+from gaussworld import edit
 from gaussworld.camera import Camera
 from gaussworld.capture import Capture, Frame
 from gaussworld.errors import GaussWorldError, MissingDependency
 from gaussworld.gaussians import Gaussians
 from gaussworld.io import FORMATS, load, load_capture, load_framing, save, save_cameras
 from gaussworld.io.framing import Framing
+from gaussworld.log import drain
 from gaussworld.pose import look_at
+from gaussworld.session import Session
+from gaussworld.store import Store
+from gaussworld.store.share import export, unpack
+from gaussworld.store.verify import verify
+from gaussworld.world import World
 
 DATA = Path(__file__).resolve().parent.parent / "tests" / "gaussworld" / "io" / "data"
 NUMBERS = (
@@ -85,12 +93,23 @@ class Seed:
     files: dict[str, bytes]
     target: str
     """What is given to the reader, relative to the folder; "." for the folder."""
-    capture: bool = False
+    kind: Literal["gaussians", "capture", "world", "packed"] = "gaussians"
 
     def read(self, folder: Path) -> None:
         path = folder / self.target
-        if self.capture:
+        if self.kind == "capture":
             load_capture(path, need_pictures=False)
+            return
+        if self.kind == "world":
+            try:
+                World.open(path)
+            finally:
+                with Store(path, read_only=True) as store:
+                    drain(verify(store))
+            return
+        if self.kind == "packed":
+            shutil.rmtree(folder / "out.world", ignore_errors=True)
+            drain(unpack(path, folder / "out.world"))
             return
         load_framing(path)
         got = load(path)
@@ -134,7 +153,20 @@ def make_seeds(folder: Path, only: str) -> list[Seed]:
         seeds.append(
             Seed(".sog folder", {name: archive.read(name) for name in archive.namelist()}, "meta.json")
         )
-    return [seed for seed in [*seeds, *captures(folder)] if only in seed.name]
+    return [seed for seed in [*seeds, *captures(folder), *worlds(folder)] if only in seed.name]
+
+
+def worlds(folder: Path) -> list[Seed]:
+    """A stored world of two objects and two revisions, and the same packed."""
+    path = folder / "a.world"
+    with Session.create(path, World.from_gaussians(gaussians(6, 1))) as session:
+        session.do(edit.Move((1,), (0.0, 0.0, 1.0)))
+        session.do(edit.SetJoint(1, "revolute"))
+    with Store(path) as store:
+        drain(export(store, folder / "a.worldz"))
+    files = {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    packed = (folder / "a.worldz").read_bytes()
+    return [Seed("world", files, ".", "world"), Seed(".worldz", {"a.worldz": packed}, "a.worldz", "packed")]
 
 
 def captures(folder: Path) -> list[Seed]:
@@ -151,7 +183,7 @@ def captures(folder: Path) -> list[Seed]:
     for name in ("nerf", "colmap", "text"):
         files = [path for path in (folder / name).rglob("*") if path.is_file()]
         content = {str(path.relative_to(folder / name)): path.read_bytes() for path in files}
-        seeds.append(Seed(f"capture {name}", content, ".", capture=True))
+        seeds.append(Seed(f"capture {name}", content, ".", "capture"))
     return seeds
 
 

@@ -20,6 +20,8 @@ from .packs import Location, PackReader, PackWriter, hash_of
 _DTYPES = {"f4": torch.float32, "u1": torch.uint8}
 #: A larger node is not one of ours [bytes].
 _MAX_NODE = 1 << 28
+#: Types of a place, which a damaged database may give otherwise.
+_PLACE = {(str, int, int)}
 
 
 class Chunks:
@@ -43,6 +45,11 @@ class Chunks:
                 "SELECT hash, name, offset, length FROM chunk JOIN pack ON pack.id = chunk.pack"
             )
             self.places = {row[0]: Location._make(row[1:]) for row in rows}
+            if (
+                not {(type(at.pack), type(at.offset), type(at.length)) for at in self.places.values()}
+                <= _PLACE
+            ):
+                raise StoreError(f"{self._database.path}: expected places of chunks, got damage")
             self._version = version
 
     def forget(self) -> None:

@@ -182,12 +182,12 @@ def translated(path: Path) -> Iterator[None]:
     """What SQLite says about a file, as one sentence.
 
     Raises:
-        StoreError: instead of any sqlite3.Error.
+        StoreError: instead of any sqlite3.Error, or of text that is none.
     """
     try:
         yield
-    except sqlite3.Error as error:
-        words = str(error)
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        words = " ".join(str(error).split())
         if "locked" in words or "busy" in words:
             raise StoreError(
                 f"{path}: expected to write within {PATIENCE_S:g} s, but another program holds the world;"

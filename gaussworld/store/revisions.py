@@ -200,6 +200,9 @@ class Store:
         """All branches, tags and undone tips."""
         with db.translated(self.path):
             rows = self.database.connection.execute("SELECT kind, name, revision, tip FROM ref").fetchall()
+        for kind, name, *numbers in rows:
+            if not isinstance(kind, str) or not isinstance(name, str) or {*map(type, numbers)} != {int}:
+                raise StoreError(f"{self.path}: expected names of revisions, got damage: {name!r:.80}")
         return [Ref(*row) for row in rows]
 
     def branch(self, name: str | None = None) -> Ref:
@@ -448,10 +451,18 @@ _MOVE = "UPDATE ref SET revision = ?, tip = ? WHERE kind = ? AND name = ?"
 
 
 def _revision(row: tuple[Any, ...]) -> Revision:
+    """A row of the table, which a damaged file may hold anything in.
+
+    Raises:
+        StoreError: a value is of another type.
+    """
     number, parent, op, text, author, when, root = row
+    kinds = (int, int | None, str, str, str, int | float, str)
+    if not all(isinstance(value, kind) for value, kind in zip(row, kinds)):
+        raise StoreError(f"expected the facts of a revision, got {row!r:.200}; the database is damaged")
     try:
         details = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         details = {}
     return Revision(number, parent, op, details, author, when, root)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import GaussWorldError, StoreError
 from ..log import Done, Event, Progress
+from .database import translated
 from .manifest import block_of, walk
 from .packs import Location, hash_of
 from .revisions import Store
@@ -41,9 +42,10 @@ def verify(store: Store) -> Generator[Event[Verified], None, None]:
         StoreError: the database itself cannot be read.
     """
     damages: list[Damage] = []
-    words = [row[0] for row in store.database.connection.execute("PRAGMA integrity_check")]
-    if words != ["ok"]:
-        damages.append(Damage(f"{store.database.path}: {'; '.join(words)[:300]}", (), ()))
+    with translated(store.database.path):
+        words = " ".join(str(row[0]) for row in store.database.connection.execute("PRAGMA integrity_check"))
+    if words != "ok":
+        damages.append(Damage(f"{store.database.path}: {' '.join(words.split())[:300]}", (), ()))
     with store.database.snapshot():
         store.chunks.refresh()
         places = dict(store.chunks.places)
