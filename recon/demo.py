@@ -15,7 +15,7 @@ from gaussworld.camera import Camera
 from gaussworld.capture import Capture, Split
 from gaussworld.errors import ConfigError
 from gaussworld.gaussians import Gaussians
-from gaussworld.io import save, save_cameras
+from gaussworld.io import load_world, save, save_cameras
 from gaussworld.io.images import write_image
 from gaussworld.io.video import write_video
 from gaussworld.log import follow
@@ -24,6 +24,7 @@ from gaussworld.render import render
 from .evaluate import Scores, evaluate
 from .fit import TrainConfig
 from .frames import View, load_view
+from .keep import keep_world
 from .report import side_by_side, worst_panels
 from .strategy import Adc
 from .synthetic import SKY, TabletopConfig, tabletop
@@ -47,8 +48,8 @@ _TURNTABLE_SECONDS, _TURNTABLE_FPS = 4.0, 30.0
 def main(out: Path = Path("out/demo"), config: TrainConfig = DEMO) -> None:
     """Ray-cast a small tabletop, fit Gaussians to the pictures on the CPU, and show both side by side.
 
-    Writes side_by_side.png, turntable.mp4, scene.ply, images with transforms.json, report.json and
-    metrics.jsonl; takes under half a minute on two cores.
+    Writes side_by_side.png, turntable.mp4, scene.ply and the same as a world for edits, images with
+    transforms.json, report.json and metrics.jsonl; takes under half a minute on two cores.
 
     Args:
         out: folder for the results; one that an earlier demo wrote is written again.
@@ -98,6 +99,7 @@ def write_results(out: Path, capture: Capture, gaussians: Gaussians) -> dict:
     write_video(out / "turntable.mp4", turntable(gaussians), _TURNTABLE_FPS)
     save(gaussians, out / "scene.ply", up=(0.0, 0.0, 1.0), metres_per_unit=1.0)
     save_cameras(write_pictures(capture, out / "images"), out / "transforms.json")
+    keep_world(out / "scene.world", load_world(out), "demo")
     return {
         "held_out": _figures(scores[0]),
         "training": _figures(scores[1]),
@@ -173,6 +175,7 @@ def _print_summary(out: Path, report: dict, seconds: dict[str, float]) -> None:
         ("side_by_side.png", "truth, fit and difference"),
         ("turntable.mp4", "a turn around the scene"),
         ("scene.ply", "the Gaussians"),
+        ("scene.world", "the same as a world for edits: gaussworld world --help"),
         ("report.json", "the figures"),
     ):
         console.print(f"  {out / name}  {what}", soft_wrap=True)

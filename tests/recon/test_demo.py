@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+import gaussworld as gw
 from gaussworld.errors import ConfigError
 from gaussworld.io.images import image_size
 from gaussworld.io.video import read_video
@@ -38,6 +39,7 @@ def test_demo_writes_everything_and_may_run_again(small, tmp_path, capsys):
     assert float((frames[0] - frames[4]).abs().mean()) > 0.01
     assert len(json.loads((out / "transforms.json").read_text())["frames"]) == 9
     assert (out / "scene.ply").stat().st_size > 1000
+    assert len(gw.World.open(out / "scene.world").posed()) == len(gw.load(out / "scene.ply"))
     assert "side_by_side.png" in capsys.readouterr().out
 
 
