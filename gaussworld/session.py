@@ -7,22 +7,23 @@ thread are done one after the other; each is durable when its future is done, an
 import logging
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from .edit import Edit, Rows, Target, applied, touched
+from .edit import Edit, Rows, Target, applied, between, touched
 from .edit.plain import to_plain
-from .errors import ConflictError
+from .errors import ConflictError, GaussWorldError, StoreError
+from .selection import How, combined
 from .store import Ref, Revision, Store
 from .world import World
 
 T = TypeVar("T")
-How = Literal["replace", "add", "remove", "intersect"]
 _logger = logging.getLogger(__name__)
-_FACTS = ("cameras", "metres_per_unit", "up", "world_from_source")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +65,17 @@ class Session:
         allow_damage: bool = False,
     ) -> None:
         self._store = Store(path, read_only)
-        self._branch = self._store.branch(branch)
-        self._stored = self._store.read(self._branch.revision, allow_damage=allow_damage)
+        try:
+            self._branch = self._store.branch(branch)
+            self._stored = self._store.read(self._branch.revision, allow_damage=allow_damage)
+        except BaseException:
+            self._store.close()
+            raise
         self._preview: World | None = None
         self._selection = Target()
         self._listeners: list[Callable[[Update], None]] = []
+        self._untold: deque[Update] = deque()
+        self._telling = False
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._queue = ThreadPoolExecutor(max_workers=1, thread_name_prefix="session")
         self._worker: int | None = None
@@ -86,7 +93,8 @@ class Session:
     @classmethod
     def temporary(cls, world: World) -> "Session":
         """A session whose world is gone when it is closed."""
-        scratch = tempfile.TemporaryDirectory(prefix="gaussworld-")
+        # Windows does not delete what is still mapped.
+        scratch = tempfile.TemporaryDirectory(prefix="gaussworld-", ignore_cleanup_errors=True)
         session = cls.create(Path(scratch.name) / "temporary.world", world)
         session._scratch = scratch
         return session
@@ -139,7 +147,7 @@ class Session:
             ConflictError: another program has changed the branch; the session has followed it.
             StoreError: the disk is full or refuses, or the world is read-only.
         """
-        return self.submit(edit, author).result()
+        return self._run(lambda: self._do(edit, author))
 
     def submit(self, edit: Edit, author: str | None = None) -> Future[int]:
         """As `do`, without waiting."""
@@ -176,13 +184,10 @@ class Session:
 
         Raises:
             ConfigError: it is not on this branch.
+            ConflictError: another program has changed the branch; the session has followed it.
         """
 
-        def command() -> int:
-            self._store.restore(revision, self.branch)
-            return self._follow("restore", revision)
-
-        return self._run(command)
+        return self._run(lambda: self._step("restore", partial(self._store.restore, revision)))
 
     def checkout(self, branch: str) -> int:
         """Work on another branch from now on; other sessions stay where they are.
@@ -192,11 +197,10 @@ class Session:
         """
 
         def command() -> int:
-            ref = self._store.branch(branch)
+            reached = self._follow("checkout", self._store.branch(branch))
             if not self.read_only:
                 self._store.checkout(branch)
-            self._branch = ref
-            return self._follow("checkout", ref.revision)
+            return reached
 
         return self._run(command)
 
@@ -230,7 +234,7 @@ class Session:
         Raises:
             ConfigError: somebody removed it.
         """
-        return self._run(lambda: self._follow("refresh", self._store.branch(self.branch).revision))
+        return self._run(lambda: self._follow("refresh", self._store.branch(self.branch)))
 
     def select(self, target: Target, how: How = "replace") -> Target:
         """Change the selection; what does not exist is left out."""
@@ -247,7 +251,13 @@ class Session:
         return end
 
     def close(self) -> None:
-        """Finish what is queued and let go of the files; worlds that were read stay usable."""
+        """Finish what is queued and let go of the files; worlds that were read stay usable.
+
+        Raises:
+            RuntimeError: a listener asks for it, on the thread that would have to wait for itself.
+        """
+        if threading.get_ident() == self._worker:
+            raise RuntimeError("expected close() from another thread, got it from a listener")
         self._queue.shutdown()
         self._store.close()
         if self._scratch is not None:
@@ -264,7 +274,10 @@ class Session:
             self._worker = threading.get_ident()
             return command()
 
-        return self._queue.submit(worked)
+        try:
+            return self._queue.submit(worked)
+        except RuntimeError as error:
+            raise StoreError(f"{self.path}: expected an open session, got one that was closed") from error
 
     def _run(self, command: Callable[[], T]) -> T:
         # A listener may ask for more; its thread is the queue's, which would wait for itself.
@@ -275,31 +288,34 @@ class Session:
     def _do(self, edit: Edit, author: str | None) -> int:
         before = self.world
         try:
-            after = applied(edit, self._stored.world)
-            index = _index(self._stored.world, after)
+            after, plain = applied(edit, self._stored.world), to_plain(edit)
             self._stored, number = self._store.commit(
                 after,
                 self._stored,
                 parent=self.revision,
                 branch=self.branch,
                 op=edit.name,
-                details=to_plain(edit),
+                details=plain,
                 author=author,
-                touched=index,
             )
         except ConflictError:
-            self._follow("refresh", self._store.branch(self.branch).revision)
+            self._follow("refresh", self._store.branch(self.branch))
+            raise
+        except GaussWorldError:
+            if self._preview is not None:
+                self._show(None)
             raise
         self._preview = None
-        self._branch = self._store.branch(self.branch)
+        # What others have committed since is theirs: this session stands at its own revision.
+        self._branch = Ref("branch", self.branch, number, number)
         self._tell(edit.name, before)
         return number
 
-    def _step(self, cause: str, move: Callable[[str, int], int]) -> int:
+    def _step(self, cause: str, move: Callable[[str, int], Ref]) -> int:
         try:
             return self._follow(cause, move(self.branch, self.revision))
         except ConflictError:
-            self._follow("refresh", self._store.branch(self.branch).revision)
+            self._follow("refresh", self._store.branch(self.branch))
             raise
 
     def _show(self, edit: Edit | None) -> World:
@@ -308,21 +324,19 @@ class Session:
         self._tell("preview", before)
         return self.world
 
-    def _follow(self, cause: str, revision: int) -> int:
-        """Read what the store now says and tell the listeners."""
-        before = self.world
-        self._preview = None
-        self._stored = self._store.read(revision, self._stored)
-        self._branch = self._store.branch(self.branch)
+    def _follow(self, cause: str, ref: Ref) -> int:
+        """Stand where a branch is, and tell the listeners; if that cannot be read, nothing changes."""
+        before, stored = self.world, self._store.read(ref.revision, self._stored)
+        self._preview, self._stored, self._branch = None, stored, ref
         self._tell(cause, before)
-        return revision
+        return ref.revision
 
     def _name(self, kind: Literal["branch", "tag"], name: str, revision: int | None) -> None:
         self._store.add_ref(kind, name, self.revision if revision is None else revision)
         self._tell(kind, self.world)
 
     def _select(self, target: Target, how: How) -> Target:
-        self._selection = _combined(self._selection, target, how, self.world)
+        self._selection = _combined(self._selection, _existing(target, self.world), how, self.world)
         self._tell("select", self.world)
         return self._selection
 
@@ -330,21 +344,26 @@ class Session:
         after = self.world
         changed = touched(before, after)
         self._selection = _pruned(self._selection, before, after)
-        facts = frozenset(name for name in _FACTS if getattr(before, name) is not getattr(after, name))
+        facts = frozenset(between("", replace(before, objects={}), replace(after, objects={})).world)
         update = Update(cause, after, self.revision, self.branch, self._selection, changed, facts)
+        self._untold.append(update)
+        if self._telling:
+            # A listener asked for this change: the others hear of the one before first.
+            return
+        self._telling = True
+        try:
+            while self._untold:
+                self._deliver(self._untold.popleft())
+        finally:
+            self._telling = False
+
+    def _deliver(self, update: Update) -> None:
         for listener in list(self._listeners):
             try:
                 listener(update)
             except Exception:
                 # What is committed stays, and the others must hear of it.
-                _logger.exception("a listener failed on %s", cause)
-
-
-def _index(before: World, after: World) -> dict[int, tuple[str, str]]:
-    """For the store's index: id -> name, and what was touched."""
-    everything = {**before.objects, **after.objects}
-    changed = touched(before, after)
-    return {number: (everything[number].name, ",".join(sorted(what))) for number, what in changed.items()}
+                _logger.exception("a listener failed on %s", update.cause)
 
 
 def _pruned(selection: Target, before: World, after: World) -> Target:
@@ -360,11 +379,19 @@ def _pruned(selection: Target, before: World, after: World) -> Target:
     return replace(selection, objects=objects, rows=Rows(rows))
 
 
+def _existing(target: Target, world: World) -> Target:
+    """What of a selection a world has."""
+    counts = {number: len(item.gaussians) for number, item in world.objects.items()}
+    rows = {
+        number: ranges[(ranges[:, 0] >= 0) & (ranges[:, 1] <= counts[number])]
+        for number, ranges in target.rows.ranges.items()
+        if number in counts
+    }
+    return Target(tuple(number for number in target.objects if number in counts), Rows(rows))
+
+
 def _combined(old: Target, new: Target, how: How, world: World) -> Target:
     """A selection after another one is put in its place, added, removed, or intersected with it."""
-    from .selection import combined
-
-    new = replace(new, objects=tuple(number for number in new.objects if number in world.objects))
     if how == "replace":
         return new
     chosen = {
@@ -373,7 +400,7 @@ def _combined(old: Target, new: Target, how: How, world: World) -> Target:
         "intersect": dict.fromkeys(number for number in old.objects if number in new.objects),
     }[how]
     masks = {}
-    for number in {*old.rows.ranges, *new.rows.ranges} & set(world.objects):
+    for number in {*old.rows.ranges, *new.rows.ranges}:
         count = len(world.objects[number].gaussians)
         masks[number] = combined(old.rows.mask(number, count), new.rows.mask(number, count), how)
     return Target(tuple(chosen), Rows.from_masks(masks))

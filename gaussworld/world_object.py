@@ -147,7 +147,8 @@ class WorldObject:
     hidden: bool = False
     """Not drawn, nor exported."""
     locked: bool = False
-    """Not selected by pointing, and refused by every edit but those that unlock, hide or rename it."""
+    """Not selected by pointing, and refused by edits, but for those that unlock, hide or rename it, and those
+    that turn or scale the whole world."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.id < 2**31:

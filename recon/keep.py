@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gaussworld.store import MAIN, Store
+from gaussworld.store import Store
 from gaussworld.world import World
 
 #: What this step calls its revisions; those of the user's edits have other names.
@@ -25,10 +25,10 @@ def keep_world(path: Path, world: World, title: str) -> str | None:
         Store.create(path, world, op=_OP, details=details).close()
         return None
     with Store(path) as store:
-        main = store.branch(MAIN)
-        head = store.revision(main.revision)
-        untouched = head.op == _OP and main.tip == main.revision
-        branch = MAIN if untouched else _new_branch(store, main.revision)
+        here = store.branch()
+        head = store.revision(here.revision)
+        untouched = head.op == _OP and here.tip == here.revision
+        branch = here.name if untouched else _new_branch(store, here.revision)
         _, number = store.commit(
             world, store.read(head.id), parent=head.id, branch=branch, op=_OP, details=details
         )

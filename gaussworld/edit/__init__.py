@@ -3,6 +3,7 @@
 `world, change = edit.do(edit.Move((3,), (0.1, 0.0, 0.0)), world)`, and `change.undo(world)` is what it was.
 """
 
+from dataclasses import replace
 from typing import ClassVar, Protocol, runtime_checkable
 
 from ..errors import EditError
@@ -119,7 +120,7 @@ def applied(edit: Edit, world: World) -> World:
         EditError: it cannot be done.
     """
     try:
-        return edit.apply(world)
+        return replace(edit.apply(world), revision=None)
     except (ValueError, OverflowError) as error:
         raise EditError(f"{edit.name}: {error}") from error
 

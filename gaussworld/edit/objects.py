@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..gaussians import Gaussians, cat
+from ..gaussians import HIDDEN, Gaussians, cat
 from ..pose import invert_pose, normalize_quats, pose_from, rotation_from_quats
 from ..world import World
 from ..world_object import Joint, Material, ObjectKind, Source, Vector, WorldObject
@@ -62,6 +62,7 @@ class Place:
 
     def apply(self, world: World) -> World:
         unlocked(world, (self.object_id,))
+        _refuse_locked_riders(world, {self.object_id})
         return world.moved(self.object_id, posed_at(self.pose))
 
 
@@ -186,6 +187,8 @@ class SetJoint:
             -math.inf if self.lower is None else self.lower,
             math.inf if self.upper is None else self.upper,
         )
+        if not math.isfinite(self.position):
+            raise ValueError(f"position: expected a finite number, got {self.position}")
         joint = Joint(self.kind, (x, y, z), self.origin, limits, self.position)
         kind = ObjectKind.ROBOT if robot else ObjectKind.ARTICULATED
         return world.with_object(replace(item, kind=kind, joint=joint))
@@ -253,6 +256,7 @@ class Add:
         gaussians = self.gaussians.detach().to("cpu")
         if self.scale != 1:
             gaussians = _scaled(gaussians, self.scale)
+        check_finite(gaussians)
         name = new_name(world, checked_name(self.new_name))
         item = WorldObject(world.next_id, name, gaussians, self.kind, posed_at(self.pose), self.parent)
         return world.with_object(item)
@@ -270,17 +274,28 @@ class Merge:
         if not others:
             raise ValueError(f"objects: expected at least two different ones, got {self.objects}")
         own = invert_pose(first.world_from_object)
-        parts = [item.gaussians.transformed(own @ item.world_from_object) for item in others]
+        parts = [as_shown(item).transformed(own @ item.world_from_object) for item in others]
         gone = {item.id for item in others}
-        merged = replace(first, gaussians=cat([first.gaussians, *parts]))
-        if first.parent in gone:
-            merged = replace(merged, parent=None)
+        # Its parent may be merged into it: then it hangs on the next thing below that stays.
+        parent = next((number for number in world.ancestors(first) if number not in gone), None)
+        gaussians = cat([as_shown(first), *parts])
+        merged = replace(first, gaussians=gaussians, parent=parent, hidden=False)
         mounted = {
             number: replace(item, parent=first.id)
             for number, item in world.objects.items()
             if item.parent in gone and number != first.id and number not in gone
         }
-        return without(replace(world, objects={**world.objects, **mounted, first.id: merged}), gone)
+        if locked := [item for item in mounted.values() if item.locked]:
+            raise ValueError(f"expected nothing locked on what goes, got {locked[0].id} ({locked[0].name})")
+        kept = {**world.objects, **mounted, first.id: merged}
+        return replace(world, objects={number: kept[number] for number in kept if number not in gone})
+
+
+def as_shown(item: WorldObject) -> Gaussians:
+    """Gaussians that stay hidden when they leave a hidden object."""
+    if not item.hidden:
+        return item.gaussians
+    return replace(item.gaussians, flags=item.gaussians.flags | HIDDEN)
 
 
 def found(world: World, objects: Iterable[int]) -> list[WorldObject]:
@@ -309,7 +324,14 @@ def unlocked(world: World, objects: Iterable[int]) -> list[WorldObject]:
 
 
 def without(world: World, gone: set[int]) -> World:
-    """A world without some objects; what was mounted on them stands by itself."""
+    """A world without some objects; what was mounted on them stands by itself.
+
+    Raises:
+        ValueError: something locked was mounted on them.
+    """
+    for item in world.objects.values():
+        if item.locked and item.parent in gone:
+            raise ValueError(f"expected nothing locked on what goes, got {item.id} ({item.name}); unlock it")
     kept = {
         number: replace(item, parent=None) if item.parent in gone else item
         for number, item in world.objects.items()
@@ -343,11 +365,18 @@ def checked_name(name: str) -> str:
 def _moved(world: World, objects: Iterable[int], motion: Tensor) -> World:
     items = unlocked(world, objects)
     chosen = {item.id for item in items}
+    _refuse_locked_riders(world, chosen)
     for item in items:
         # What is mounted on another chosen object comes along with that one.
         if not chosen & set(world.ancestors(item)):
             world = world.moved(item.id, motion @ item.world_from_object)
     return world
+
+
+def _refuse_locked_riders(world: World, chosen: set[int]) -> None:
+    for item in world.objects.values():
+        if item.locked and chosen & set(world.ancestors(item)):
+            raise ValueError(f"expected nothing locked to come along, got {item.id} ({item.name}); unlock it")
 
 
 def _pivot(world: World, objects: Iterable[int], about: Vector | None) -> Float[Tensor, "3"]:
@@ -357,9 +386,23 @@ def _pivot(world: World, objects: Iterable[int], about: Vector | None) -> Float[
 
 
 def _scaled(gaussians: Gaussians, factor: float) -> Gaussians:
-    return replace(
-        gaussians, means=gaussians.means * factor, log_scales=gaussians.log_scales + math.log(factor)
-    )
+    means, log_scales = gaussians.means * factor, gaussians.log_scales + math.log(factor)
+    scaled = replace(gaussians, means=means, log_scales=log_scales)
+    check_finite(scaled)
+    return scaled
+
+
+def check_finite(gaussians: Gaussians) -> None:
+    """Refuse numbers that no file would take.
+
+    Raises:
+        ValueError: one is NaN or infinite, or a quaternion is zero.
+    """
+    for name in ("means", "quats", "log_scales", "opacity_logits", "sh"):
+        if not bool(torch.isfinite(getattr(gaussians, name)).all()):
+            raise ValueError(f"gaussians: expected finite {name}, got NaN or infinity")
+    if not bool(gaussians.quats.any(dim=1).all()):
+        raise ValueError("gaussians: expected quaternions other than zero, got one")
 
 
 def _vector(values: Vector, name: str) -> Float[Tensor, "3"]:

@@ -16,11 +16,12 @@ from ..selection import components, in_box, in_polygon, in_sphere
 from ..sh import rgb_from_sh0, sh0_from_rgb
 from ..world import World
 from ..world_object import BACKGROUND_ID, ObjectKind, Vector, WorldObject
-from .objects import Pose7, checked_name, found, new_name, posed_at, unlocked, without
+from .objects import Pose7, as_shown, checked_name, found, new_name, posed_at, unlocked, without
 from .rows import Rows
 
 #: Rec. 709 weights of red, green and blue in what the eye takes for brightness.
 _LUMA = (0.2126, 0.7152, 0.0722)
+_BLACK = 0.01
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ class Hide:
 
 @dataclass(frozen=True)
 class Lock:
-    """Protect objects or Gaussians from edits and from being selected, or no longer."""
+    """Protect objects from edits, and Gaussians from being selected and changed, or no longer.
+
+    Edits of a whole object take its locked Gaussians along; those of the world's frame take everything.
+    """
 
     name: ClassVar[str] = "lock"
     target: Target
@@ -127,7 +131,9 @@ class Recolour:
             new = torch.tensor(self.rgb).expand(len(sh), 3)
             if self.keep_shading and len(sh):
                 luma = (rgb_from_sh0(sh[:, 0]).clamp(0, 1) * torch.tensor(_LUMA)).sum(1)
-                new = (new * (luma / luma.mean().clamp(min=1e-3))[:, None]).clamp(0, 1)
+                # What is black all over has no shading to keep.
+                if float(luma.mean()) > _BLACK:
+                    new = (new * (luma / luma.mean())[:, None]).clamp(0, 1)
             mixed = sh * (1 - self.amount)
             mixed[:, 0] += self.amount * sh0_from_rgb(new)
             world = world.with_object(replace(item, gaussians=_with_sh(gaussians, mask, mixed)))
@@ -196,7 +202,7 @@ class Split:
         name, parts, emptied = new_name(world, checked_name(self.new_name)), [], set[int]()
         number = world.next_id
         for item, mask in Target(rows=self.rows).free(world):
-            parts.append(item.gaussians.select(mask).transformed(item.world_from_object))
+            parts.append(as_shown(item).select(mask).transformed(item.world_from_object))
             rest = item.gaussians.select(~mask)
             world = world.with_object(replace(item, gaussians=rest))
             if not len(rest) and item.id != BACKGROUND_ID:

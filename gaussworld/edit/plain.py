@@ -1,5 +1,6 @@
 """Edits as JSON and back, for histories and for programs that are not Python."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -24,8 +25,17 @@ Load = Callable[[Path], Gaussians]
 
 
 def to_plain(edit: Edit) -> dict[str, Any]:
-    """An edit's fields as JSON values, for a history; what is too large for one is told by its size."""
-    return _plain_fields(edit)
+    """An edit's fields as JSON values, for a history; what is too large for one is told by its size.
+
+    Raises:
+        EditError: a number is NaN or infinite.
+    """
+    plain = _plain_fields(edit)
+    try:
+        json.dumps(plain, allow_nan=False)
+    except ValueError as error:
+        raise EditError(f"{edit.name}: expected finite numbers, got NaN or infinity") from error
+    return plain
 
 
 def from_plain(name: str, plain: Mapping[str, Any], load: Load | None = io.load) -> Edit:
@@ -70,7 +80,12 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(each) for each in value]
-    return value
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    # Numbers of numpy and torch.
+    if hasattr(value, "item"):
+        return value.item()
+    return str(value)
 
 
 def _built(wanted: Any, value: Any, where: str, load: Load | None) -> Any:

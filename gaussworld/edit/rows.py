@@ -79,14 +79,22 @@ class Rows:
         Raises:
             ValueError: something else.
         """
-        try:
-            ranges = {
-                int(number): torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
-                for number, pairs in plain.items()
-            }
-        except (AttributeError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-            raise ValueError(f"expected pairs of rows by object id, got {str(plain)[:80]}") from error
+        if not isinstance(plain, Mapping) or not all(map(_is_pairs, plain.values())):
+            raise ValueError(f"expected pairs of rows by object id, got {str(plain)[:80]}")
+        ranges = {}
+        for number, pairs in plain.items():
+            if not str(number).isdigit() or str(int(number)) != str(number):
+                raise ValueError(f"expected ids of objects, got {str(number)[:80]!r}")
+            ranges[int(number)] = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
         return cls(ranges)
+
+
+def _is_pairs(pairs: Any) -> bool:
+    def is_pair(pair: Any) -> bool:
+        whole = isinstance(pair, list | tuple) and [*map(type, pair)] == [int, int]
+        return whole and 0 <= pair[0] <= pair[1] < 2**62
+
+    return isinstance(pairs, list | tuple) and all(map(is_pair, pairs))
 
 
 def ranges_of(mask: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from ..pose import pose_from, rotation_from_rotvec
 from ..simplify import simplify
 from ..world import World
 from ..world_object import Vector, WorldObject
-from .objects import found, unlocked
+from .objects import check_finite, found, unlocked
 from .parts import erased
 
 Z = (0.0, 0.0, 1.0)
@@ -60,6 +60,8 @@ class SetScale:
                 f" {self.metres:g} m"
             )
         scaled = world.reframed(torch.eye(4), self.metres / distance)
+        for item in scaled.objects.values():
+            check_finite(item.gaussians)
         return replace(scaled, metres_per_unit=1.0)
 
 
@@ -72,15 +74,19 @@ class RemoveFloaters:
     """Default: all that are not locked."""
 
     def apply(self, world: World) -> World:
+        # What floats is seen in the whole scene: a button alone would be a speck in the void.
+        scene = world.posed()
+        masks = floaters(scene).split([len(item.gaussians) for item in world.objects.values()])
+        marked = dict(zip(world.objects, masks))
         for item in _free(world, self.objects):
-            if len(item.gaussians) and bool((mask := floaters(item.gaussians)).any()):
-                world = world.with_object(erased(item, mask))
+            if bool(marked[item.id].any()):
+                world = world.with_object(erased(item, marked[item.id]))
         return world
 
 
 @dataclass(frozen=True)
 class Simplify:
-    """Merge Gaussians until so many are left, of which each object keeps its share."""
+    """Merge Gaussians until so many are left, each object its share; erased ones cannot be restored then."""
 
     name: ClassVar[str] = "simplify"
     count: int

@@ -136,7 +136,11 @@ def load_world(path: Path | str) -> World:
     world = World.from_gaussians(gaussians, metres_per_unit=framing.metres_per_unit, up=framing.up)
     if not folder.is_dir():
         return world
-    capture = load_capture(folder, need_pictures=False)
+    try:
+        capture = load_capture(folder, need_pictures=False)
+    except CaptureError:
+        # Somebody kept the Gaussians alone.
+        return world
     cameras = tuple(frame.camera for frame in capture.frames)
     return replace(world, cameras=cameras, world_from_source=capture.world_from_source)
 

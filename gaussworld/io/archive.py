@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from ..errors import FileFormatError, GaussWorldError
+from .atomic import sync_folder
 
 #: [bytes] how much is unpacked at once.
 CHUNK_BYTES = 1 << 20
@@ -286,8 +287,4 @@ def _check_sizes(infos: dict[str, zipfile.ZipInfo], path: Path, max_total_bytes:
 def _sync_folders(root: Path) -> None:
     """Make the names durable too, before the rename does so for the whole."""
     for folder, _, _ in os.walk(root):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(Path(folder))

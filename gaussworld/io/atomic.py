@@ -1,5 +1,6 @@
 """Writing a file so that readers see the old one or the whole new one, never a part."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -34,3 +35,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names in a folder survive a loss of power, where the system has a way to."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows cannot open folders; its journal keeps names.
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)

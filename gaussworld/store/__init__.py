@@ -1,5 +1,6 @@
 """Worlds on disk: SQLite for what happened, append-only packs for what it happened to."""
 
-from .revisions import MAIN, Ref, Revision, Store
+from .records import Ref, Revision
+from .revisions import MAIN, Store
 
 __all__ = ["MAIN", "Ref", "Revision", "Store"]

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sqlite3
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -14,14 +15,19 @@ from torch import Tensor
 
 from ..errors import StoreError
 from .database import Database
-from .manifest import Column
+from .manifest import ROWS, Column
 from .packs import Location, PackReader, PackWriter, hash_of
 
 _DTYPES = {"f4": torch.float32, "u1": torch.uint8}
 #: A larger node is not one of ours [bytes].
 _MAX_NODE = 1 << 28
+#: Beyond so many bytes, an array may repeat its chunks so many times on average.
+_LARGE, _MOST_COPIES = 1 << 28, 20
 #: Types of a place, which a damaged database may give otherwise.
 _PLACE = {(str, int, int)}
+
+
+_WHERE = "SELECT pack.name, offset, length FROM chunk JOIN pack ON pack.id = chunk.pack WHERE hash = ?"
 
 
 class Chunks:
@@ -94,6 +100,8 @@ class Chunks:
         """
         if len(column.chunks) == 1:
             return self._single(column, count)
+        if len(column.chunks) != -(-count // ROWS):
+            raise StoreError(f"expected an array of {count} rows, got {len(column.chunks)} chunks")
         places = [self.location(name) for name in column.chunks]
         shape, dtype = (count, *column.tail), _DTYPES[column.dtype]
         wanted, got = math.prod(shape) * dtype.itemsize, sum(at.length for at in places)
@@ -101,6 +109,9 @@ class Chunks:
             raise StoreError(f"expected {wanted} bytes for an array of shape {shape}, got {got}")
         if not wanted:
             return torch.zeros(shape, dtype=dtype)
+        # A file that names one chunk a million times must not take memory for all of them.
+        if wanted > _LARGE and wanted > _MOST_COPIES * sum(at.length for at in {*places}):
+            raise StoreError(f"expected an array that the packs hold, got {wanted} bytes of repetitions")
         mapped = [self._packs.mapped(at) for at in places]
         first = places[0]
         if all(
@@ -127,8 +138,8 @@ class Chunks:
 class Pending:
     """The chunks of a revision that is being written, not yet known to the database."""
 
-    def __init__(self, database: Database, writer: PackWriter) -> None:
-        self._database, self._writer = database, writer
+    def __init__(self, database: Database, writer: PackWriter, packs: PackReader) -> None:
+        self._database, self._writer, self._packs = database, writer, packs
         self._mark = writer.mark()
         self.added: dict[str, tuple[Location, str]] = {}
         self.reused: set[str] = set()
@@ -156,30 +167,42 @@ class Pending:
     def _put(self, name: str, data: bytes | memoryview, codec: str) -> None:
         if name in self.added or name in self.reused:
             return
-        found = self._database.connection.execute("SELECT 1 FROM chunk WHERE hash = ?", (name,)).fetchone()
-        if found:
+        if self._is_sound(name):
             self.reused.add(name)
         else:
             self.added[name] = self._writer.add(data), codec
 
+    def _is_sound(self, name: str) -> bool:
+        """Whether a chunk is there, whole: one that has rotted is written anew rather than named again."""
+        row = self._database.connection.execute(_WHERE, (name,)).fetchone()
+        if row is None:
+            return False
+        try:
+            with self._packs.view(Location(*row)) as view:
+                return hash_of(view) == name
+        except StoreError:
+            return False
+
     def record(self) -> bool:
-        """Inside a transaction, tell the database of the new chunks; false when one to be reused has gone."""
+        """Inside a transaction, tell the database of the new chunks.
+
+        False when a collection has meanwhile taken one that was to be reused, or a pack for garbage: then all
+        must be written again.
+        """
         connection = self._database.connection
         for name in self.reused:
-            if not connection.execute("SELECT 1 FROM chunk WHERE hash = ?", (name,)).fetchone():
+            if not connection.execute(_WHERE, (name,)).fetchone():
                 return False
         packs = {at.pack for at, _ in self.added.values()}
+        if not all(map(self._packs.exists, packs)):
+            return False
         connection.executemany("INSERT OR IGNORE INTO pack(name) VALUES(?)", [(name,) for name in packs])
-        ids = {name: self._pack_id(name) for name in packs}
+        ids = dict(connection.execute("SELECT name, id FROM pack").fetchall())
         connection.executemany(
-            "INSERT OR IGNORE INTO chunk VALUES(?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO chunk VALUES(?, ?, ?, ?, ?)",
             [(name, ids[at.pack], at.offset, at.length, codec) for name, (at, codec) in self.added.items()],
         )
         return True
-
-    def _pack_id(self, name: str) -> int:
-        row = self._database.connection.execute("SELECT id FROM pack WHERE name = ?", (name,)).fetchone()
-        return row[0]
 
     def sync(self) -> None:
         """Bring the new chunks onto the disk: before the transaction, never after."""
@@ -187,5 +210,13 @@ class Pending:
             self._writer.sync()
 
     def forget(self) -> None:
-        """Take back what was written, because it will not be committed."""
-        self._writer.rewind(self._mark)
+        """Take back what was written, unless it was committed after all: an interrupt may come just then."""
+        if self.added and not self._is_known():
+            self._writer.rewind(self._mark)
+
+    def _is_known(self) -> bool:
+        try:
+            found = self._database.connection.execute(_WHERE, (next(iter(self.added)),)).fetchone()
+        except sqlite3.Error:
+            return True
+        return found is not None

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..errors import StoreError
@@ -15,6 +16,8 @@ from .verify import needed_by
 _GRACE_S = 3600.0
 #: Packs are written anew when more of them is dead than this.
 _WASTE = 0.3
+#: Every program that writes begins a pack; beyond so many they become one.
+_MOST_PACKS = 100
 _STAGE = "Collecting [chunks]"
 
 
@@ -53,8 +56,7 @@ def collect(
         store.chunks.refresh()
         if undone_days is not None:
             connection.execute(
-                "DELETE FROM ref WHERE kind = 'undone' AND revision IN"
-                " (SELECT id FROM revision WHERE time <= ?)",
+                "DELETE FROM ref WHERE kind = 'undone' AND time <= ?",
                 (time.time() - undone_days * 86400,),
             )
         alive = _reachable(store)
@@ -68,12 +70,13 @@ def collect(
         lost = [(name,) for name in store.chunks.places if name not in marked]
         connection.executemany("DELETE FROM chunk WHERE hash = ?", lost)
         live = sum(store.chunks.places[name].length for name in marked)
-        if compact or (compact is None and before - live > _WASTE * max(before, 1)):
+        many = sum(1 for _ in store.packs.folder.glob("*.pack")) > _MOST_PACKS
+        if compact or (compact is None and (many or before - live > _WASTE * max(before, 1))):
             yield from _rewrite(store, marked)
         connection.execute("DELETE FROM pack WHERE id NOT IN (SELECT pack FROM chunk)")
-        names = {row[0] for row in connection.execute("SELECT name FROM pack")}
     store.chunks.forget()
-    _remove_packs(store, names, grace_s)
+    store.release()
+    _remove_packs(store, grace_s)
     store.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     yield Done(Collected(len(dead), len(lost), before, _size(store)))
 
@@ -142,15 +145,17 @@ def _rewrite(store: Store, marked: dict[str, None]) -> Generator[Event[Collected
     )
 
 
-def _remove_packs(store: Store, known: set[str], grace_s: float) -> None:
-    """Delete pack files that no chunk is in; one that a program still maps goes at a later time."""
-    store.release()
-    for path in store.packs.folder.glob("*.pack"):
-        try:
-            if path.name not in known and time.time() - path.stat().st_mtime > grace_s:
-                path.unlink()
-        except OSError:
-            continue
+def _remove_packs(store: Store, grace_s: float) -> None:
+    """Delete pack files that no chunk is in; one that a program still maps goes at a later time.
+
+    Under the lock of writers: a commit either is done and its pack known, or comes later and finds it gone.
+    """
+    with store.database.transaction() as connection:
+        known = {row[0] for row in connection.execute("SELECT name FROM pack")}
+        for path in store.packs.folder.glob("*.pack"):
+            with suppress(OSError):
+                if path.name not in known and time.time() - path.stat().st_mtime > grace_s:
+                    path.unlink()
 
 
 def _size(store: Store) -> int:

@@ -12,12 +12,14 @@ from .. import io
 from ..edit import between
 from ..edit.change import Change
 from ..edit.plain import from_plain
-from ..errors import ConfigError, FileFormatError, StoreError
+from ..errors import ConfigError, FileFormatError, GaussWorldError, StoreError
 from ..log import follow
 from ..session import Session
+from ..world import World
 from .collect import collect
 from .database import FILE
-from .revisions import Revision, Store
+from .records import Revision
+from .revisions import Store
 from .share import SUFFIX, export
 from .share import unpack as unpacked
 from .verify import verify as verified
@@ -26,15 +28,16 @@ WorldPath = Annotated[Path, tyro.conf.arg(metavar="WORLD")]
 Source = Annotated[Path, tyro.conf.arg(name="from", metavar="PATH")]
 
 
-def create(world: WorldPath, /, *, source: Source, json: bool = False) -> None:
+def create(world: WorldPath, /, *, source: Source, allow_damage: bool = False, json: bool = False) -> None:
     """Make a stored world of a run of `gaussworld recon`, a splat file, a .glb or .usd scene, or a world.
 
     Args:
         world: the folder to make, such as kitchen.world.
         source: what to make it of; a world gives its present state, without its history.
+        allow_damage: of a damaged world, take what can be read.
         json: print JSON for programs.
     """
-    made = io.load_world(source)
+    made = _rescued(source) if allow_damage else io.load_world(source)
     with Session.create(world, made, details={"from": str(source)}) as session:
         count = sum(len(item.gaussians) for item in made.objects.values())
         facts = {"world": str(world), "revision": session.revision, "objects": len(made.objects)}
@@ -44,14 +47,21 @@ def create(world: WorldPath, /, *, source: Source, json: bool = False) -> None:
     _say(facts, text, json)
 
 
-def list_objects(path: Annotated[Path, tyro.conf.arg(metavar="PATH")], /, *, json: bool = False) -> None:
+def list_objects(
+    path: Annotated[Path, tyro.conf.arg(metavar="PATH")],
+    /,
+    *,
+    allow_damage: bool = False,
+    json: bool = False,
+) -> None:
     """List the objects of a world, or the worlds in a folder.
 
     Args:
         path: a world, or a folder with worlds.
+        allow_damage: leave out objects that cannot be read.
         json: print JSON for programs.
     """
-    rows = _objects(path) if (path / FILE).is_file() else _worlds(path)
+    rows = _objects(path, allow_damage) if (path / FILE).is_file() else _worlds(path)
     _say(rows, _table(rows), json)
 
 
@@ -75,6 +85,8 @@ def log(
         all: every revision of every branch, also what was undone and replaced.
         json: print JSON for programs.
     """
+    if limit < 1:
+        raise ConfigError(f"--limit: expected at least 1, got {limit}")
     with Store(world, read_only=True) as store:
         ref = store.branch(branch)
         history = store.revisions() if all else [*store.history(ref.tip)]
@@ -87,7 +99,7 @@ def log(
         rows = [
             _revision_row(revision, names.get(revision.id, []), ref.revision) for revision in history[:limit]
         ]
-    _say(rows, _table(rows), json)
+    _say(rows, _table(rows) or "Nothing touched it.", json)
 
 
 def diff(world: WorldPath, a: str, b: str | None = None, /, *, json: bool = False) -> None:
@@ -115,6 +127,7 @@ def edit(
     /,
     *,
     branch: str | None = None,
+    allow_damage: bool = False,
     json: bool = False,
 ) -> None:
     """Do one edit, such as: gaussworld world edit W move '{"objects": [3], "offset": [0, 0, 0.1]}'.
@@ -124,34 +137,37 @@ def edit(
         name: the edit: move, rotate, place, scale, duplicate, delete, rename, set-kind, set-joint, ...
         fields: its fields as a JSON object; - reads it from the standard input.
         branch: which branch; default: the one that is checked out.
+        allow_damage: go on without objects that cannot be read.
         json: print JSON for programs.
     """
     change = from_plain(name, _json_object(fields))
-    with Session(world, branch) as session:
+    with Session(world, branch, allow_damage=allow_damage) as session:
         number = session.do(change)
         _say({"revision": number, "branch": session.branch}, f"Revision {number} of {session.branch}.", json)
 
 
-def undo(world: WorldPath, /, *, steps: int = 1, json: bool = False) -> None:
+def undo(world: WorldPath, /, *, steps: int = 1, branch: str | None = None, json: bool = False) -> None:
     """Go back, one revision or several.
 
     Args:
         world: the world's folder.
         steps: how many.
+        branch: which branch; default: the one that is checked out.
         json: print JSON for programs.
     """
-    _stepped(world, steps, "undo", json)
+    _stepped(world, steps, branch, "undo", json)
 
 
-def redo(world: WorldPath, /, *, steps: int = 1, json: bool = False) -> None:
+def redo(world: WorldPath, /, *, steps: int = 1, branch: str | None = None, json: bool = False) -> None:
     """Go forward again, after undo.
 
     Args:
         world: the world's folder.
         steps: how many.
+        branch: which branch; default: the one that is checked out.
         json: print JSON for programs.
     """
-    _stepped(world, steps, "redo", json)
+    _stepped(world, steps, branch, "redo", json)
 
 
 def branch(
@@ -307,9 +323,13 @@ def _say(facts: Any, text: str, json: bool) -> None:
     print(json_text.dumps(facts, indent=2, allow_nan=False) if json else text)
 
 
-def _objects(path: Path) -> Sequence[Mapping[str, Any]]:
+def _rescued(path: Path) -> World:
     with Store(path, read_only=True) as store:
-        world = store.read(store.branch().revision).world
+        return store.read(store.branch().revision, allow_damage=True).world
+
+
+def _objects(path: Path, allow_damage: bool) -> Sequence[Mapping[str, Any]]:
+    world = _rescued(path) if allow_damage else World.open(path)
     return [
         {
             "id": item.id,
@@ -328,13 +348,17 @@ def _worlds(path: Path) -> Sequence[Mapping[str, Any]]:
     if not path.is_dir():
         raise FileFormatError(f"expected a world or a folder with worlds, got {path}, which is none")
     rows = []
-    for file in sorted(path.glob(f"*/{FILE}")):
-        with Store(file.parent, read_only=True) as store:
-            ref = store.branch()
-            last = store.revision(ref.revision)
-            size = sum(part.stat().st_size for part in file.parent.rglob("*") if part.is_file())
-        row = {"world": str(file.parent), "branch": ref.name, "revision": ref.revision}
-        rows.append(row | {"changed": _when(last.time), "MB": round(size / 1e6, 1)})
+    for file in sorted(path.glob(f"[!.]*/{FILE}")):
+        row: dict[str, Any] = {"world": str(file.parent)}
+        try:
+            with Store(file.parent, read_only=True) as store:
+                ref = store.branch()
+                row |= {"branch": ref.name, "revision": ref.revision}
+                row |= {"changed": _when(store.revision(ref.revision).time)}
+        except GaussWorldError as error:
+            row |= {"branch": None, "revision": None, "changed": f"cannot be opened: {error}"}
+        size = sum(part.stat().st_size for part in file.parent.rglob("*") if part.is_file())
+        rows.append(row | {"MB": round(size / 1e6, 1)})
     return rows
 
 
@@ -364,14 +388,16 @@ def _differences(change: Change) -> dict[str, Any]:
     return {"objects": rows, "world": [*change.world]}
 
 
-def _stepped(world: Path, steps: int, which: str, json: bool) -> None:
+def _stepped(world: Path, steps: int, branch: str | None, which: str, json: bool) -> None:
     if steps < 1:
         raise ConfigError(f"--steps: expected at least 1, got {steps}")
-    with Session(world) as session:
+    # The store alone: nothing is read, so that one can step away from a damaged revision.
+    with Store(world) as store:
+        ref = store.branch(branch)
         for _ in range(steps):
-            session.undo() if which == "undo" else session.redo()
-        facts = {"branch": session.branch, "revision": session.revision}
-    _say(facts, f"{facts['branch']} is at revision {facts['revision']}.", json)
+            ref = store.undo(ref.name) if which == "undo" else store.redo(ref.name)
+    facts = {"branch": ref.name, "revision": ref.revision}
+    _say(facts, f"{ref.name} is at revision {ref.revision}.", json)
 
 
 def _named(kind: Any, world: Path, name: str | None, at: str | None, delete: bool, json: bool) -> None:
@@ -431,12 +457,11 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, int):
-        return f"{value:,}"
+        return str(value)
     if isinstance(value, dict):
         text = json_text.dumps(value)
         return text if len(text) <= 60 else text[:57] + "..."
-    return (
-        " ".join(map(str, value))
-        if isinstance(value, Sequence) and not isinstance(value, str)
-        else str(value)
-    )
+    many = isinstance(value, Sequence) and not isinstance(value, str)
+    text = " ".join(map(str, value)) if many else str(value)
+    # Names come from files, and a terminal would obey what they may hold.
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -26,7 +26,7 @@ CREATE TABLE revision(id INTEGER PRIMARY KEY AUTOINCREMENT, parent INTEGER REFER
 CREATE INDEX revision_parent ON revision(parent);
 CREATE TABLE ref(kind TEXT NOT NULL CHECK(kind IN ('branch', 'tag', 'undone')), name TEXT NOT NULL,
   revision INTEGER NOT NULL REFERENCES revision(id), tip INTEGER NOT NULL REFERENCES revision(id),
-  PRIMARY KEY(kind, name)) WITHOUT ROWID;
+  time REAL NOT NULL, PRIMARY KEY(kind, name)) WITHOUT ROWID;
 CREATE TABLE rollout(id INTEGER PRIMARY KEY, revision INTEGER NOT NULL REFERENCES revision(id),
   model TEXT NOT NULL, actions TEXT NOT NULL, dt REAL NOT NULL, result TEXT NOT NULL, time REAL NOT NULL);
 CREATE TABLE object_index(revision INTEGER NOT NULL REFERENCES revision(id), object INTEGER NOT NULL,
@@ -34,9 +34,10 @@ CREATE TABLE object_index(revision INTEGER NOT NULL REFERENCES revision(id), obj
 CREATE INDEX object_index_object ON object_index(object);
 """
 
-#: From this version to the next: a script. There is no older format yet.
-MIGRATIONS: dict[int, str] = {}
+#: From this version to the next: statements. There is no older format yet.
+MIGRATIONS: dict[int, tuple[str, ...]] = {}
 
+_TABLES = frozenset("meta pack chunk revision ref rollout object_index".split())
 #: Where locks do not hold, or shared memory between programs does not exist.
 _NETWORK = frozenset("afs ceph cifs davfs fuse.sshfs glusterfs lustre ncpfs nfs nfs4 smb2 smb3 smbfs".split())
 
@@ -76,11 +77,16 @@ class Database:
             raise StoreError(f"{folder}: expected a world, which is a folder with {FILE}, got {got}")
         if not read_only:
             refuse_network(folder)
+        self._immutable: tuple[int, int] | None = None
         with translated(self.path):
             self.connection = self._connect()
-            version = self._version()
-        if version < FORMAT_VERSION and not read_only:
-            self._migrate(version)
+            try:
+                version = self._version()
+                if version < FORMAT_VERSION and not read_only:
+                    self._migrate(version)
+            except BaseException:
+                self.connection.close()
+                raise
 
     def _connect(self) -> sqlite3.Connection:
         uri = self.path.resolve().as_uri()
@@ -95,47 +101,74 @@ class Database:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
             return connection
+        connection = _connected(f"{uri}?mode=ro")
         try:
-            connection = _connected(f"{uri}?mode=ro")
-            connection.execute("SELECT 1 FROM meta").fetchone()
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
             return connection
         except sqlite3.OperationalError:
+            connection.close()
             # SQLite cannot share memory in a folder it cannot write to; without a log there is no need.
-            log = self.path.with_name(FILE + "-wal")
-            if log.exists() and log.stat().st_size:
+            if self._has_log():
                 raise
+            self._immutable = self._stamp()
             return _connected(f"{uri}?mode=ro&immutable=1")
 
+    def _has_log(self) -> bool:
+        log = self.path.with_name(FILE + "-wal")
+        return log.exists() and log.stat().st_size > 0
+
+    def _stamp(self) -> tuple[int, int]:
+        stat = self.path.stat()
+        return stat.st_mtime_ns, stat.st_size
+
+    def renew(self) -> None:
+        """Open the file again if it was taken for one that never changes, and has changed."""
+        if self._immutable is not None and (self._stamp() != self._immutable or self._has_log()):
+            self._immutable = None
+            self.connection.close()
+            with translated(self.path):
+                self.connection = self._connect()
+
     def _version(self) -> int:
+        """The format, of a file that holds our tables and nothing that runs by itself."""
+        rows = self.connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        names = {name for kind, name, _ in rows if kind == "table"}
+        if not names & _TABLES:
+            raise StoreError(f"{self.path}: expected the database of a world, got another SQLite file")
+        if any(kind in ("view", "trigger") or "VIRTUAL" in str(sql).upper() for kind, _, sql in rows):
+            raise StoreError(f"{self.path}: expected plain tables, got views, triggers or virtual tables")
+        if missing := _TABLES - names:
+            raise StoreError(f"{self.path}: expected the tables of a world, got none called {min(missing)}")
+        row = self.connection.execute("SELECT value FROM meta WHERE key = 'format_version'").fetchone()
         try:
-            row = self.connection.execute("SELECT value FROM meta WHERE key = 'format_version'").fetchone()
             version = int(row[0])
-        except (sqlite3.OperationalError, TypeError, ValueError) as error:
-            if "locked" in str(error):
-                raise
+        except (TypeError, ValueError) as error:
             raise StoreError(
-                f"{self.path}: expected the database of a world, got an SQLite file without a format version"
+                f"{self.path}: expected a format version, got {row!r:.80}; the file is damaged"
             ) from error
         if version > FORMAT_VERSION or version < min([*MIGRATIONS, FORMAT_VERSION]):
             raise StoreError(
-                f"{self.path}: expected format version {FORMAT_VERSION} or older, got {version};"
-                " install a newer gaussworld"
+                f"{self.path}: expected format version {min([*MIGRATIONS, FORMAT_VERSION])} to"
+                f" {FORMAT_VERSION}, got {version}; open it with the gaussworld that made it, or a newer one"
             )
         return version
 
     def _migrate(self, version: int) -> None:
         """Bring an older database up to date, after a copy of it was put beside it."""
         backup = self.path.with_name(f"{FILE}.v{version}.bak")
-        with translated(self.path):
+        if not backup.exists():
             copy = sqlite3.connect(backup)
-            with copy:
-                self.connection.backup(copy)
+            self.connection.backup(copy)
             copy.close()
-            for step in range(version, FORMAT_VERSION):
-                self.connection.executescript(
-                    f"BEGIN IMMEDIATE; {MIGRATIONS[step]};"
-                    f" UPDATE meta SET value = '{step + 1}' WHERE key = 'format_version'; COMMIT;"
-                )
+        with self.transaction() as connection:
+            # Another program may have done it meanwhile.
+            row = connection.execute("SELECT value FROM meta WHERE key = 'format_version'").fetchone()
+            for step in range(int(row[0]), FORMAT_VERSION):
+                for statement in MIGRATIONS[step]:
+                    connection.execute(statement)
+            connection.execute(
+                "UPDATE meta SET value = ? WHERE key = 'format_version'", (str(FORMAT_VERSION),)
+            )
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -165,6 +198,7 @@ class Database:
             if self.connection.in_transaction:
                 yield self.connection
                 return
+            self.renew()
             self.connection.execute("BEGIN")
             try:
                 yield self.connection

@@ -23,6 +23,7 @@ from ..world_object import WorldObject
 #: Rows of a chunk: a multiple of 64, so that the chunks of an array written together lie without gaps.
 ROWS = 16384
 FANOUT = 16
+_DIGITS = frozenset("0123456789abcdef")
 _MOST_OBJECTS = 1_000_000
 #: More chunks than this are listed in a node of their own, which moving the object need not write again.
 _INLINE_CHUNKS = 8
@@ -91,7 +92,7 @@ def encoded(world: World, base: StoredWorld, put: PutNode, put_arrays: PutArrays
     objects = {}
     for number, item in world.objects.items():
         old = base.objects.get(number)
-        if old is not None and old.item is item:
+        if old is not None and old.item is item and old.node:
             objects[number] = old
             continue
         block = blocks[number]
@@ -201,17 +202,19 @@ def walk(
         seen: told the hash of every inner node.
     """
 
-    found = 0
+    visited = 0
 
-    def below(prefix: int, children: Mapping[str, str], height: int) -> Iterator[tuple[int, str]]:
-        nonlocal found
-        for digit in sorted(children, key=lambda text: int(text, 16)):
+    def below(prefix: int, children: Any, height: int) -> Iterator[tuple[int, str]]:
+        nonlocal visited
+        if not isinstance(children, dict) or not 1 <= len(children) <= FANOUT or not set(children) <= _DIGITS:
+            raise ValueError(f"expected a node of 1 to {FANOUT} children, got {str(children)[:80]}")
+        for digit in sorted(children):
+            # A forged tree can be small and yet have no end.
+            visited += 1
+            if visited > _MOST_OBJECTS:
+                raise ValueError(f"expected at most {_MOST_OBJECTS} objects, got more")
             number, name = prefix * FANOUT + int(digit, 16), children[digit]
             if height == 0:
-                # A forged tree can be small and yet have no end.
-                found += 1
-                if found > _MOST_OBJECTS:
-                    raise ValueError(f"expected at most {_MOST_OBJECTS} objects, got more")
                 yield number, name
                 continue
             if seen is not None:
@@ -219,9 +222,10 @@ def walk(
             yield from below(number, node(name), height - 1)
 
     height, children = top
-    if not 0 <= height <= 7:
-        raise ValueError(f"expected a tree of at most 8 levels, got {height}")
-    yield from below(0, children, height)
+    if not isinstance(height, int) or not 0 <= height <= 7:
+        raise ValueError(f"expected a tree of at most 8 levels, got {height!r:.40}")
+    if children or height:
+        yield from below(0, children, height)
 
 
 def decoded(
@@ -246,7 +250,8 @@ def decoded(
     objects: dict[int, StoredObject] = {}
     for number, name in walk(root["objects"], node):
         try:
-            objects[number] = known.get(name) or _stored_object(name, node, array)
+            like = None if near is None else near.objects.get(number)
+            objects[number] = known.get(name) or _stored_object(name, node, array, like)
         except Exception as error:
             if broken is None:
                 raise
@@ -259,16 +264,23 @@ def decoded(
         cameras=cameras,
         metres_per_unit=root["metres_per_unit"],
         up=None if root["up"] is None else tuple(root["up"]),
-        world_from_source=_matrix(root["world_from_source"]),
+        world_from_source=_unless_same(_matrix(root["world_from_source"]), near),
     )
     return StoredWorld(world, root_hash, objects, root["cameras"])
 
 
 def _stored_object(
-    name: str, node: Callable[[str], Any], array: Callable[[Column, int], Tensor]
+    name: str,
+    node: Callable[[str], Any],
+    array: Callable[[Column, int], Tensor],
+    like: StoredObject | None,
 ) -> StoredObject:
     record = node(name)
     block = block_of(record["gaussians"], node)
+    if like is not None and like.block == block:
+        # The same Gaussians elsewhere: whoever compares sees that only a fact changed.
+        item = object_from_record(record, like.item.gaussians)
+        return StoredObject(item, name, like.block, like.block_link)
     tensors = {key: array(column, block.count) for key, column in block.columns.items()}
     ids = torch.full((1,), record["id"], dtype=torch.int32).expand(block.count)
     flags = tensors.pop("flags", None)
@@ -291,6 +303,11 @@ def _without_lost_parents(objects: dict[int, StoredObject]) -> dict[int, StoredO
 
 def _cameras(name: str | None, node: Callable[[str], Any]) -> tuple[Camera, ...]:
     return () if name is None else tuple(camera_from_record(record) for record in node(name))
+
+
+def _unless_same(matrix: Tensor, near: StoredWorld | None) -> Tensor:
+    same = near is not None and torch.equal(matrix, near.world.world_from_source)
+    return near.world.world_from_source if near is not None and same else matrix
 
 
 def _matrix(numbers: Sequence[float]) -> Tensor:

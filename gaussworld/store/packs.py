@@ -1,9 +1,9 @@
 """Packs: append-only files of chunks; a chunk is named by the hash of its bytes and aligned to be mapped."""
 
 import base64
-import errno
 import mmap
 import os
+import re
 import secrets
 import threading
 from contextlib import suppress
@@ -13,8 +13,10 @@ from typing import BinaryIO, NamedTuple
 from blake3 import blake3
 
 from ..errors import StoreError
+from ..io.atomic import sync_folder
 
 ALIGNMENT = 64
+_NAME = re.compile(r"[0-9a-f]{16}\.pack")
 #: First bytes of every pack.
 MAGIC = b"GaussWorld pack 1\n".ljust(ALIGNMENT, b"\0")
 #: A pack that has grown beyond this is left alone and a new one begun [bytes].
@@ -155,6 +157,16 @@ class PackReader:
         self.folder = folder
         self._maps: dict[str, mmap.mmap] = {}
 
+    def path(self, name: str) -> Path:
+        """The file of a pack.
+
+        Raises:
+            StoreError: that is no name of one; a file from a stranger could name anything.
+        """
+        if not _NAME.fullmatch(name):
+            raise StoreError(f"{self.folder}: expected the name of a pack, got {name!r:.80}")
+        return self.folder / name
+
     def view(self, at: Location) -> memoryview:
         """The bytes of a chunk, without a copy; changing them changes nothing on the disk.
 
@@ -183,14 +195,16 @@ class PackReader:
             )
         return known
 
+    def exists(self, name: str) -> bool:
+        """Whether a pack is there; somebody may have taken one that was not committed for garbage."""
+        return self.path(name).exists()
+
     def release(self) -> None:
         """Forget the mappings; worlds that use one keep it alive."""
         self._maps.clear()
 
     def _map(self, name: str) -> mmap.mmap:
-        path = self.folder / name
-        if Path(name).name != name or not name.endswith(".pack"):
-            raise StoreError(f"{self.folder}: expected the name of a pack, got {name!r:.80}")
+        path = self.path(name)
         try:
             with path.open("rb") as file:
                 # A private mapping may be written to, as torch wants it, and never reaches the file.
@@ -201,18 +215,3 @@ class PackReader:
         if mapped[: len(MAGIC)] != MAGIC:
             raise StoreError(f"{path}: expected a pack of this program, got other first bytes")
         return mapped
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new names in a folder survive a loss of power, where the system has a way to."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows cannot open folders; its journal keeps names.
-        return
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(handle)

@@ -7,48 +7,35 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from ..edit.change import touched
 from ..errors import ConfigError, ConflictError, GaussWorldError, StoreError
+from ..io.atomic import sync_folder
 from ..world import World
 from . import database as db
 from .chunks import Chunks, Pending
 from .manifest import StoredWorld, decoded, encoded
-from .packs import PackReader, PackWriter, sync_folder
+from .packs import PackReader, PackWriter
+from .records import COLUMNS, Ref, RefKind, Revision
 
 MAIN = "main"
-RefKind = Literal["branch", "tag", "undone"]
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Revision:
-    """One state of a world, and the edit that led to it."""
-
-    id: int
-    parent: int | None
-    op: str
-    """Name of the edit."""
-    details: Mapping[str, Any]
-    """The edit's own fields."""
-    author: str
-    time: float
-    """[s since 1970]"""
-    root: str
-    """Hash of the manifest's root."""
+#: So often a commit is written again because a collection took what it was built on.
+_TRIES = 5
 
 
-@dataclass(frozen=True)
-class Ref:
-    """A name for a revision; a branch is where undo and redo have led it, its tip how far redo leads."""
+#: What reading a damaged or forged manifest may raise.
+DAMAGE = (GaussWorldError, AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)
 
-    kind: RefKind
-    name: str
-    revision: int
-    tip: int
+
+class _Collected(Exception):
+    """Chunks or packs of a commit were collected while it was being written."""
 
 
 class Store:
@@ -135,6 +122,15 @@ class Store:
             StoreError: no such revision, or a damaged one.
         """
 
+        try:
+            return self._read(revision, near, allow_damage=False)
+        except StoreError:
+            # Packs may have been written anew between looking up and mapping: look again, once.
+            self.chunks.forget()
+            self.packs.release()
+        return self._read(revision, near, allow_damage)
+
+    def _read(self, revision: int, near: StoredWorld | None, allow_damage: bool) -> StoredWorld:
         def broken(number: int, _: str, error: Exception) -> None:
             found = f"{self.path}: object {number} of revision {revision} is damaged: {error}"
             if not allow_damage:
@@ -150,7 +146,7 @@ class Store:
                 stored = decoded(root, self.chunks.node, self.chunks.array, near, broken)
             except GaussWorldError:
                 raise
-            except (KeyError, TypeError, ValueError) as error:
+            except DAMAGE as error:
                 raise StoreError(
                     f"{self.path}: expected a sound manifest at revision {revision}, got damage: {error}"
                 ) from error
@@ -166,7 +162,7 @@ class Store:
             row = self.database.connection.execute(f"{_REVISIONS} WHERE id = ?", (number,)).fetchone()
         if row is None:
             raise StoreError(f"{self.path}: expected a revision of this world, got {number}; see `world log`")
-        return _revision(row)
+        return Revision.from_row(row)
 
     def history(self, revision: int) -> Iterator[Revision]:
         """A revision and its ancestors, newest first.
@@ -188,7 +184,7 @@ class Store:
         """Every revision there is, newest first."""
         with db.translated(self.path):
             rows = self.database.connection.execute(f"{_REVISIONS} ORDER BY id DESC").fetchall()
-        return [_revision(row) for row in rows]
+        return [Revision.from_row(row) for row in rows]
 
     def touching(self, object_id: int) -> set[int]:
         """Revisions whose edit touched an object."""
@@ -200,10 +196,7 @@ class Store:
         """All branches, tags and undone tips."""
         with db.translated(self.path):
             rows = self.database.connection.execute("SELECT kind, name, revision, tip FROM ref").fetchall()
-        for kind, name, *numbers in rows:
-            if not isinstance(kind, str) or not isinstance(name, str) or {*map(type, numbers)} != {int}:
-                raise StoreError(f"{self.path}: expected names of revisions, got damage: {name!r:.80}")
-        return [Ref(*row) for row in rows]
+        return [Ref.from_row(row) for row in rows]
 
     def branch(self, name: str | None = None) -> Ref:
         """A branch; default: the one that is checked out.
@@ -247,7 +240,6 @@ class Store:
         op: str,
         details: Mapping[str, Any],
         author: str | None = None,
-        touched: Mapping[int, tuple[str, str]] | None = None,
     ) -> tuple[StoredWorld, int]:
         """Write a new revision and make it the head of a branch; durable when this returns.
 
@@ -259,7 +251,6 @@ class Store:
             op: name of the edit.
             details: its fields, as JSON.
             author: who; default: the user's name.
-            touched: for the index, object id -> (name, what changed).
 
         Raises:
             ConflictError: somebody committed in between.
@@ -267,37 +258,56 @@ class Store:
         """
         self._refuse_reading("commit")
         base = base or StoredWorld(World())
-        pending = Pending(self.database, self._writer)
+        if parent is not None and base.world.revision != str(parent):
+            raise ValueError(f"expected the base to be revision {parent}, got {base.world.revision}")
         text = json.dumps(details, separators=(",", ":"), allow_nan=False)
-        try:
-            with db.translated(self.path):
-                stored = encoded(world, base, pending.put_node, pending.put_arrays)
-            pending.sync()
-            with self.database.transaction() as connection:
-                self._check_head(branch, parent, op)
-                if not pending.record():
-                    raise StoreError(f"{self.path}: chunks were collected while writing; try again")
-                row = (parent, op, text, author or _author(), time.time(), stored.root)
-                number = connection.execute(
-                    "INSERT INTO revision(parent, op, op_json, author, time, manifest) VALUES(?,?,?,?,?,?)",
-                    row,
-                ).lastrowid
-                assert number is not None
-                self._advance(branch, number)
-                self._index(number, touched)
-            self.chunks.learn({name: at for name, (at, _) in pending.added.items()})
-        except OSError as error:
-            pending.forget()
-            raise StoreError(
-                f"{self.path}: could not write: {error.strerror or error}; make room and try again,"
-                f" revision {parent} is untouched"
-            ) from error
-        except BaseException:
-            pending.forget()
-            raise
-        return replace(stored, world=replace(world, revision=str(number))), number
+        row = (parent, op, text, author or _author(), time.time())
+        index = _index(base.world, world)
+        for _ in range(_TRIES):
+            pending = Pending(self.database, self._writer, self.packs)
+            try:
+                with db.translated(self.path):
+                    stored = encoded(world, base, pending.put_node, pending.put_arrays)
+                pending.sync()
+                number = self._record(pending, (*row, stored.root), branch, index)
+                self.chunks.learn({name: at for name, (at, _) in pending.added.items()})
+            except _Collected:
+                self._writer.close()
+                continue
+            except OSError as error:
+                pending.forget()
+                raise StoreError(
+                    f"{self.path}: could not write: {error.strerror or error}; make room and try again,"
+                    f" revision {parent} is untouched"
+                ) from error
+            except BaseException:
+                pending.forget()
+                self.chunks.forget()
+                raise
+            return replace(stored, world=replace(world, revision=str(number))), number
+        raise StoreError(f"{self.path}: expected to write, but garbage is collected all the time; try again")
 
-    def undo(self, branch: str, at: int | None = None) -> int:
+    def _record(
+        self,
+        pending: Pending,
+        row: tuple[Any, ...],
+        branch: str,
+        index: Sequence[tuple[int, str, str]],
+    ) -> int:
+        """The transaction of a commit: all or nothing."""
+        with self.database.transaction() as connection:
+            self._check_head(branch, row[0], row[1])
+            if not pending.record():
+                raise _Collected
+            number = connection.execute(_INSERT, row).lastrowid
+            assert number is not None
+            self._keep_undone(branch)
+            self._put_ref("branch", branch, number)
+            rows = [(number, *entry) for entry in index]
+            connection.executemany("INSERT INTO object_index VALUES(?, ?, ?, ?)", rows)
+        return number
+
+    def undo(self, branch: str, at: int | None = None) -> Ref:
         """Move a branch one revision back.
 
         Args:
@@ -317,9 +327,9 @@ class Store:
             if parent is None:
                 raise ConfigError(f"expected something to undo on {branch}, got its first revision")
             connection.execute(_MOVE, (parent, ref.tip, "branch", branch))
-        return parent
+        return replace(ref, revision=parent)
 
-    def redo(self, branch: str, at: int | None = None) -> int:
+    def redo(self, branch: str, at: int | None = None) -> Ref:
         """Move a branch one revision forward, towards its tip.
 
         Args:
@@ -343,22 +353,31 @@ class Store:
                     child = each.id
                     break
             connection.execute(_MOVE, (child, ref.tip, "branch", branch))
-        return child
+        return replace(ref, revision=child)
 
-    def restore(self, revision: int, branch: str) -> None:
+    def restore(self, revision: int, branch: str, at: int | None = None) -> Ref:
         """Move a branch to one of its revisions, from the first to the tip, as repeated undo or redo would.
+
+        Args:
+            revision: where to.
+            branch: its name.
+            at: where it must be.
 
         Raises:
             ConfigError: the revision is not on the branch.
+            ConflictError: it is not where it must be.
         """
         self._refuse_reading("restore")
         with self.database.transaction() as connection:
             ref = self._ref("branch", branch)
+            if at is not None:
+                self._check_head(branch, at, "restore")
             if not any(each.id == revision for each in self.history(ref.tip)):
                 raise ConfigError(f"expected a revision of branch {branch}, got {revision}; see `world log`")
             connection.execute(_MOVE, (revision, ref.tip, "branch", branch))
+        return replace(ref, revision=revision)
 
-    def add_ref(self, kind: RefKind, name: str, revision: int, *, force: bool = False) -> None:
+    def add_ref(self, kind: RefKind, name: str, revision: int) -> None:
         """Name a revision.
 
         Raises:
@@ -367,13 +386,11 @@ class Store:
         self._refuse_reading(kind)
         if not name or name.isdigit() or not name.isprintable() or len(name) > 200 or name != name.strip():
             raise ConfigError(f"expected a name for the {kind} that is no number, got {name!r:.80}")
-        with self.database.transaction() as connection:
+        with self.database.transaction():
             self.revision(revision)
-            if kind == "branch" and force:
-                self._keep_undone(name)
-            if not force and any(ref.name == name for ref in self.refs()):
+            if any(ref.name == name for ref in self.refs()):
                 raise ConfigError(f"expected a new name, got {name!r}, which is taken; choose another")
-            connection.execute("INSERT OR REPLACE INTO ref VALUES(?,?,?,?)", (kind, name, revision, revision))
+            self._put_ref(kind, name, revision)
 
     def remove_ref(self, kind: RefKind, name: str) -> None:
         """Take a name away; its revisions stay until they are collected.
@@ -420,22 +437,15 @@ class Store:
             f" ({last.op} by {last.author}); read it and try again"
         )
 
-    def _advance(self, branch: str, number: int) -> None:
-        """Make a revision the head of a branch; what was undone keeps a name of its own."""
-        self._keep_undone(branch)
-        self.database.connection.execute(
-            "INSERT OR REPLACE INTO ref VALUES('branch', ?, ?, ?)", (branch, number, number)
-        )
+    def _put_ref(self, kind: RefKind, name: str, revision: int) -> None:
+        row = (kind, name, revision, revision, time.time())
+        self.database.connection.execute("INSERT OR REPLACE INTO ref VALUES(?, ?, ?, ?, ?)", row)
 
     def _keep_undone(self, branch: str) -> None:
+        """Give a name to what was undone on a branch that goes another way now."""
         for ref in self.refs():
             if ref.kind == "branch" and ref.name == branch and ref.tip != ref.revision:
-                row = ("undone", f"undone-{ref.tip}", ref.tip, ref.tip)
-                self.database.connection.execute("INSERT OR REPLACE INTO ref VALUES(?, ?, ?, ?)", row)
-
-    def _index(self, number: int, touched: Mapping[int, tuple[str, str]] | None) -> None:
-        rows = [(number, object_id, name, what) for object_id, (name, what) in (touched or {}).items()]
-        self.database.connection.executemany("INSERT INTO object_index VALUES(?, ?, ?, ?)", rows)
+                self._put_ref("undone", f"undone-{ref.tip}", ref.tip)
 
     def _refuse_reading(self, what: str) -> None:
         if self.read_only:
@@ -445,26 +455,16 @@ class Store:
             )
 
 
-_REVISIONS = "SELECT id, parent, op, op_json, author, time, manifest FROM revision"
+_REVISIONS = f"SELECT {COLUMNS} FROM revision"
 _INSERT = "INSERT INTO revision(parent, op, op_json, author, time, manifest) VALUES(?, ?, ?, ?, ?, ?)"
 _MOVE = "UPDATE ref SET revision = ?, tip = ? WHERE kind = ? AND name = ?"
 
 
-def _revision(row: tuple[Any, ...]) -> Revision:
-    """A row of the table, which a damaged file may hold anything in.
-
-    Raises:
-        StoreError: a value is of another type.
-    """
-    number, parent, op, text, author, when, root = row
-    kinds = (int, int | None, str, str, str, int | float, str)
-    if not all(isinstance(value, kind) for value, kind in zip(row, kinds)):
-        raise StoreError(f"expected the facts of a revision, got {row!r:.200}; the database is damaged")
-    try:
-        details = json.loads(text)
-    except (ValueError, RecursionError):
-        details = {}
-    return Revision(number, parent, op, details, author, when, root)
+def _index(before: World, after: World) -> list[tuple[int, str, str]]:
+    """Id, name, and what was touched, for the index of objects."""
+    everything = {**before.objects, **after.objects}
+    changed = touched(before, after)
+    return [(number, everything[number].name, ",".join(sorted(what))) for number, what in changed.items()]
 
 
 def _author() -> str:

@@ -1,19 +1,22 @@
 """`.worldz`: a world with its whole history in one zip file, for sharing."""
 
 import os
+import re
 import secrets
 import shutil
 import sqlite3
 import tempfile
 import zipfile
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
-from ..errors import FileFormatError, StoreError
-from ..io.archive import extract
+from ..errors import ConfigError, FileFormatError, StoreError
+from ..io.archive import open_archive
 from ..io.atomic import replacing
 from ..log import Done, Event, Progress, part
 from . import database as db
@@ -22,7 +25,9 @@ from .verify import verify
 
 SUFFIX = ".worldz"
 _MOST_BYTES = 1 << 44
+_MOST_PACKS = 200_000
 _PIECE = 1 << 22
+_ENTRY = re.compile(r"world\.db|packs/[0-9a-f]{16}\.pack")
 
 
 def export(store: Store, path: Path | str) -> Generator[Event[Path], None, None]:
@@ -43,24 +48,41 @@ def export(store: Store, path: Path | str) -> Generator[Event[Path], None, None]
                 "SELECT name, max(offset + length) FROM chunk JOIN pack ON pack.id = chunk.pack GROUP BY name"
             ).fetchall()
             copy.close()
-        total, done = sum(size for _, size in rows), 0
-        with (
-            replacing(path) as file,
-            zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as zipped,
-        ):
+        with ExitStack() as stack:
+            # All at once: a pack that is collected meanwhile stays readable.
+            packs = [(name, size, stack.enter_context(_opened(store, name))) for name, size in rows]
+            file = stack.enter_context(replacing(path))
+            zipped = stack.enter_context(zipfile.ZipFile(file, "w", zipfile.ZIP_STORED))
             zipped.write(snapshot, db.FILE)
-            for name, size in rows:
-                with (
-                    (store.packs.folder / name).open("rb") as pack,
-                    zipped.open(f"packs/{name}", "w", force_zip64=True) as out,
-                ):
-                    left = size
-                    while left and (piece := pack.read(min(_PIECE, left))):
+            total, done = sum(size for _, size in rows), 0
+            for name, size, pack in packs:
+                with zipped.open(f"packs/{name}", "w", force_zip64=True) as out:
+                    for piece in _pieces(pack, size, store.packs.path(name)):
                         out.write(piece)
-                        left -= len(piece)
                         done += len(piece)
                         yield Progress(done, total, stage="Packing [bytes]")
     yield Done(path)
+
+
+def _opened(store: Store, name: str) -> BinaryIO:
+    path = store.packs.path(name)
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise StoreError(
+            f"{path}: expected a readable pack, got: {error.strerror}; see `gaussworld world verify`"
+        ) from error
+
+
+def _pieces(pack: BinaryIO, size: int, path: Path) -> Iterator[bytes]:
+    while size:
+        piece = pack.read(min(_PIECE, size))
+        if not piece:
+            raise StoreError(
+                f"{path}: expected {size} bytes more, got the end; see `gaussworld world verify`"
+            )
+        size -= len(piece)
+        yield piece
 
 
 def unpack(path: Path | str, target: Path | str) -> Generator[Event[Path], None, None]:
@@ -77,29 +99,43 @@ def unpack(path: Path | str, target: Path | str) -> Generator[Event[Path], None,
         raise FileFormatError(f"expected a {SUFFIX} file, got {path}, which is none")
     build = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        extract(path, build, max_total_bytes=_MOST_BYTES)
+        with open_archive(path, max_total_bytes=_MOST_BYTES, max_entries=_MOST_PACKS) as archive:
+            # A journal beside the database would be obeyed when that is opened, whatever it names.
+            if strange := [name for name in archive.entries if not _ENTRY.fullmatch(name)]:
+                raise FileFormatError(
+                    f"{path}: expected {db.FILE} and packs, got an entry {strange[0]!r:.80}"
+                )
+            archive.extract(build)
         for folder in ("packs", "cache"):
             (build / folder).mkdir(exist_ok=True)
         try:
             with Store(build, read_only=False) as store:
                 found = yield from part(verify(store), "Checking")
-                _refuse_nonsense(store)
-        except StoreError as error:
+                if not found.damages:
+                    _refuse_nonsense(store)
+                store.release()
+        except (StoreError, ConfigError) as error:
             raise FileFormatError(f"{path}: expected a packed world, got another archive: {error}") from error
         if found.damages:
             raise FileFormatError(f"{path}: expected a sound world, got damage: {found.damages[0].problem}")
         os.replace(build, target)
+    except OSError as error:
+        raise StoreError(
+            f"could not write {target}: {error.strerror or error}; choose another place or make room"
+        ) from error
     finally:
         shutil.rmtree(build, ignore_errors=True)
     yield Done(target)
 
 
 def _refuse_nonsense(store: Store) -> None:
-    """Numbers that no edit can make.
+    """Names that lead nowhere, and numbers that no edit can make.
 
     Raises:
         StoreError: a branch or tag holds some.
+        ConfigError: there is no branch to open.
     """
+    store.branch()
     for ref in store.refs():
         deque(store.history(ref.tip), maxlen=0)
         for number, item in store.read(ref.revision).world.objects.items():

@@ -5,15 +5,12 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import GaussWorldError, StoreError
+from ..errors import StoreError
 from ..log import Done, Event, Progress
 from .database import translated
 from .manifest import block_of, walk
 from .packs import Location, hash_of
-from .revisions import Store
-
-#: What walking a damaged manifest may raise.
-_DAMAGE = (GaussWorldError, KeyError, TypeError, ValueError)
+from .revisions import DAMAGE, Store
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def _needs(store: Store) -> _Needs:
             for number, node in walk(root["objects"], store.chunks.node, inner):
                 for name, user in _object_chunks(store, number, node, blocks):
                     needs.users[name].add((user, revision.id))
-        except _DAMAGE as error:
+        except DAMAGE as error:
             needs.unreadable.append(Damage(f"revision {revision.id}: {error}", (), (revision.id,)))
     return needs
 
@@ -115,7 +112,7 @@ def _object_chunks(
         user = f"{record['name']} ({number})"
         if node not in known:
             known[node] = needed_by(record["gaussians"], store.chunks.node)
-    except _DAMAGE:
+    except DAMAGE:
         return
     for name in known[node]:
         yield name, user

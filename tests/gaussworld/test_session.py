@@ -1,5 +1,6 @@
 """`Session`: commands in order, listeners, previews, selections, and other programs on the same world."""
 
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 import gaussworld as gw
 from gaussworld import edit
 from gaussworld.edit import Rows, Target
-from gaussworld.errors import ConfigError, ConflictError, EditError
+from gaussworld.errors import ConfigError, ConflictError, EditError, StoreError
 from gaussworld.session import Session, Update
 
 
@@ -87,6 +88,50 @@ def test_a_listener_may_ask_the_session(path: Path):
     assert seen == [2]
 
 
+def test_listeners_hear_in_order_what_a_listener_does(path: Path):
+    """An edit from within a listener is told after the change that it answers."""
+    heard: list[tuple[str, int]] = []
+    with Session(path) as session:
+
+        def answers(update: Update) -> None:
+            if update.cause == "move":
+                session.do(edit.Rename(1, "moved"))
+
+        session.listen(answers)
+        session.listen(lambda update: heard.append((update.cause, update.revision)))
+        session.do(move())
+    assert heard == [("move", 2), ("rename", 3)]
+
+
+def test_a_closed_session_says_so(path: Path):
+    """And one that cannot be opened leaves no file open."""
+    with Session(path) as session:
+        pass
+    with pytest.raises(StoreError, match="expected an open session, got one that was closed"):
+        session.do(move())
+    with pytest.raises(ConfigError, match="expected a branch of this world"):
+        Session(path, "nope")
+
+
+def test_a_branch_that_cannot_be_read_changes_nothing(path: Path):
+    """Neither the session nor the branch that opens next time."""
+    with Session(path) as session:
+        session.add_branch("trial")
+        session.checkout("trial")
+        session.do(edit.Recolour(Target((1,)), (1.0, 0.0, 0.0)))
+        session.checkout("main")
+        root = session._store.revision(2).root
+        connection = sqlite3.connect(path / "world.db")
+        connection.execute("UPDATE chunk SET length = 99999999 WHERE hash = ?", (root,))
+        connection.commit()
+        connection.close()
+        with pytest.raises(StoreError):
+            session.checkout("trial")
+        assert (session.branch, session.revision) == ("main", 1)
+        assert session.do(move()) == 3
+    assert gw.World.open(path).revision == "3"
+
+
 def test_commands_of_many_threads_come_one_after_the_other(path: Path):
     """Nothing is lost and no two have the same parent."""
     with Session(path) as session:
@@ -111,7 +156,9 @@ def test_previews_are_seen_but_not_stored(path: Path):
         session.do(move(by=0.3))
         assert (session.revision, where(session.world)) == (2, pytest.approx(0.3))
         session.preview(move(2))
-        assert where(session.preview(None), 2) == 0
+        with pytest.raises(EditError):
+            session.do(move(9))
+        assert where(session.world, 2) == 0
     assert causes == ["preview"] * 3 + ["move", "preview", "preview"]
 
 

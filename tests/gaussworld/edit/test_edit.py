@@ -296,6 +296,68 @@ def test_hidden_objects_are_not_shown_and_locked_ones_not_edited():
     edit.applied(edit.Move((3,), (0.0, 0.0, 1.0)), edit.applied(edit.Lock(edit.Target((3,)), False), world))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        edit.Move((1,), (0.0, 0.0, 1.0)),
+        edit.Place(1, (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)),
+        edit.Delete((1,)),
+        edit.Merge((3, 1)),
+    ],
+)
+def test_what_is_locked_does_not_come_along(change: edit.Edit):
+    """Neither moved with its parent, nor unmounted."""
+    world = edit.applied(edit.Lock(edit.Target((2,))), tabletop())
+    with pytest.raises(EditError, match=r"expected nothing locked .*, got 2 \(lid\)"):
+        edit.applied(change, world)
+
+
+def test_merging_along_a_chain_of_parents():
+    """A grandchild that takes its grandparent in hangs on what the grandparent hung on."""
+    world = edit.applied(edit.Reparent((3,), 2), tabletop())
+    world = edit.applied(edit.Reparent((1,), 7), world)
+    merged = edit.applied(edit.Merge((3, 2, 1)), world)
+    assert list(merged.objects) == [0, 3, 7] and merged.objects[3].parent == 7
+
+
+def test_what_was_hidden_stays_hidden():
+    """When its Gaussians go to another object."""
+    world = edit.applied(edit.Hide(edit.Target((1,))), tabletop())
+    shown = len(world.posed().shown())
+    assert len(edit.applied(edit.Merge((3, 1)), world).posed().shown()) == shown
+    rows = edit.Rows.from_masks({1: torch.ones(41, dtype=torch.bool)})
+    assert len(edit.applied(edit.Split(rows, "x"), world).posed().shown()) == shown
+
+
+def test_small_things_are_no_floaters():
+    """A button of one Gaussian on a table is judged in the scene, not alone."""
+    g = torch.Generator().manual_seed(0)
+    means = torch.cat([torch.rand(3000, 2, generator=g), torch.zeros(3000, 1)], dim=1)
+    flat = torch.full((3000, 3), math.log(0.01))
+    quats = torch.tensor([[1.0, 0.0, 0.0, 0.0]]).expand(3000, 4)
+    table = Gaussians(means, quats, flat, torch.full((3000,), 3.0), torch.zeros(3000, 1, 3))
+    knob = table.select(slice(0, 3))
+    world = World({0: WorldObject(0, "table", table), 1: WorldObject(1, "knob", knob)})
+    cleaned = edit.applied(edit.RemoveFloaters(), world)
+    assert not bool(cleaned.objects[1].gaussians.flags.any())
+
+
+def test_numbers_that_are_none_do_not_get_in():
+    """Neither of a file nor by arithmetic."""
+    bad = blob(5, 0)
+    bad.means[2, 1] = math.nan
+    with pytest.raises(EditError, match="add: gaussians: expected finite means"):
+        edit.applied(edit.Add(bad, "x"), tabletop())
+    with pytest.raises(EditError, match="scale: gaussians: expected finite means"):
+        edit.applied(edit.Scale((0,), 1e39), tabletop())
+
+
+def test_an_edited_world_is_no_stored_one(tmp_path):
+    """Its revision is that of a world that it no longer is."""
+    stored = tabletop().save(tmp_path / "a.world")
+    assert stored.revision == "1" and edit.applied(edit.Rename(1, "x"), stored).revision is None
+
+
 def test_recolouring_gives_the_colour():
     """Without shading every chosen Gaussian has it; with shading they have it on average."""
     world = tabletop()
@@ -303,6 +365,9 @@ def test_recolouring_gives_the_colour():
     assert torch.allclose(
         flat.objects[3].gaussians.rgb, torch.tensor([0.2, 0.4, 0.8]).expand(43, 3), atol=1e-6
     )
+    black = edit.applied(edit.Recolour(edit.Target((3,)), (0.0, 0.0, 0.0), keep_shading=False), world)
+    red = edit.applied(edit.Recolour(edit.Target((3,)), (0.9, 0.1, 0.1)), black)
+    assert red.objects[3].gaussians.rgb.mean(0).tolist() == pytest.approx([0.9, 0.1, 0.1], abs=1e-5)
     shaded = edit.applied(edit.Recolour(edit.Target((3,)), (0.2, 0.3, 0.4)), world)
     rgb = shaded.objects[3].gaussians.rgb
     assert rgb.mean(0).tolist() == pytest.approx([0.2, 0.3, 0.4], abs=0.01) and float(rgb.std(0).min()) > 0.01
@@ -417,6 +482,8 @@ def test_nonsense_is_refused_in_one_sentence(as_in_production: None, change: edi
         ("hide", {"target": {"objects": [1]}, "hidden": 1}, "hide.hidden: expected true or false, got 1"),
         ("set-kind", {"objects": [1], "kind": "WOBBLY"}, "set-kind.kind: expected one of .*, got 'WOBBLY'"),
         ("erase", {"target": {"rows": {"x": 1}}}, "expected pairs of rows by object id"),
+        ("erase", {"target": {"rows": {"1": [[0.5, 1]]}}}, "expected pairs of rows by object id"),
+        ("erase", {"target": {"rows": {"01": [[0, 1]]}}}, "expected ids of objects, got '01'"),
         ("add", {"gaussians": "nowhere.ply", "new_name": "x"}, "expected a file of .*, got no such file"),
         ("crop", {"volume": {"radius": 1}}, "crop.volume: expected"),
     ],

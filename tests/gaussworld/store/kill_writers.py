@@ -106,7 +106,8 @@ def main(folder: Path, rounds: int, seed: int) -> None:
         os.close(theirs)
         time.sleep(rng.uniform(0.02, 0.5))
         os.kill(writer, signal.SIGKILL)
-        os.waitpid(writer, 0)
+        if not os.WIFSIGNALED(os.waitpid(writer, 0)[1]):
+            raise AssertionError(f"the writer of round {turn} ended by itself")
         with os.fdopen(ours) as said:
             told = [
                 tuple(map(int, line.split())) for line in said.read().splitlines() if line.count(" ") == 1

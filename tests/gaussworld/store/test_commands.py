@@ -8,6 +8,7 @@ import torch
 
 import gaussworld as gw
 from gaussworld.cli import main
+from gaussworld.store import Store
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_a_life_of_a_world(world: Path, capsys: pytest.CaptureFixture[str]):
         (3, "rename", ""), (2, "move", ">"), (1, "create", ""),
     ]  # fmt: skip
     assert log[1]["fields"] == {"objects": [3], "offset": [0.0, 0.0, 0.5]}
-    assert [row["revision"] for row in said(capsys, "world", "log", world, "--object", 3)] == [3, 2]
+    assert [row["revision"] for row in said(capsys, "world", "log", world, "--object", 3)] == [3, 2, 1]
     assert said(capsys, "world", "diff", world, 1, 3)["objects"] == [
         {"object": "object 3", "what": "name, pose"}
     ]
@@ -117,6 +118,7 @@ def test_bad_input_gets_one_sentence(world: Path, capsys: pytest.CaptureFixture[
         ("world", "undo", world): "gaussworld world undo: expected something to undo on main, got its first",
         ("world", "redo", world): "expected something to redo on main",
         ("world", "undo", world, "--steps", 0): "--steps: expected at least 1, got 0",
+        ("world", "log", world, "--limit", -1): "--limit: expected at least 1, got -1",
         ("world", "list", nowhere): "expected a world or a folder with worlds, got",
         ("world", "log", nowhere): "expected a world, which is a folder with world.db, got no such path",
         ("world", "edit", world, "fly"): "expected an edit among add, crop, delete",
@@ -146,3 +148,28 @@ def test_damage_is_a_failure(world: Path, capsys: pytest.CaptureFixture[str]):
     pack.write_bytes(data)
     text = failed(capsys, "world", "verify", world)
     assert "expected a sound world, got 1 damaged place(s)" in text
+
+
+def test_damage_can_be_left_behind(world: Path, capsys: pytest.CaptureFixture[str]):
+    """Undo does not read it, --allow-damage leaves it out, and what is sound becomes a new world."""
+    assert (
+        main(["world", "edit", str(world), "recolour", '{"target": {"objects": [3]}, "rgb": [1, 0, 0]}']) == 0
+    )
+    with Store(world, read_only=True) as store:
+        store.chunks.refresh()
+        name = store.chunks.location(store.read(2).objects[3].node).pack
+    (world / "packs" / name).unlink()
+    text = failed(capsys, "world", "list", world)
+    assert "got: No such file or directory" in text
+    assert said(capsys, "world", "undo", world)["revision"] == 1
+    assert len(said(capsys, "world", "list", world)) == 2
+
+
+def test_a_folder_of_worlds_with_a_broken_one(world: Path, capsys: pytest.CaptureFixture[str]):
+    """It is a line of the list; half-made ones are none."""
+    for name in ("broken.world", ".half.world.1234.tmp"):
+        (world.parent / name).mkdir()
+        (world.parent / name / "world.db").write_bytes(b"x" * 5000)
+    rows = said(capsys, "world", "list", world.parent)
+    assert [Path(row["world"]).name for row in rows] == ["broken.world", "k.world"]
+    assert "cannot be opened: " in rows[0]["changed"]

@@ -1,5 +1,6 @@
 """A world whose writer dies, whose disk is full, or whose bits rot; and archives from strangers."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -186,6 +187,20 @@ def test_damage_to_an_object_can_be_left_out(path: Path, caplog: pytest.LogCaptu
     assert list(gw.World.open(path).objects) == [0, 1]
 
 
+def test_a_lost_parent_leaves_its_child_whole(path: Path):
+    """The child stands alone, and the next revision stores it so."""
+    with Session(path) as session:
+        session.do(edit.Reparent((2,), 1))
+    with Store(path, read_only=True) as store:
+        store.chunks.refresh()
+        name = store.read(3).objects[1].node
+    sql("UPDATE chunk SET length = length + 1000000 WHERE hash = ?", name)(path)
+    with Session(path, allow_damage=True) as session:
+        assert session.world.objects[2].parent is None
+        session.do(edit.Move((0,), (0.0, 0.0, 1.0)))
+    assert list(gw.World.open(path).objects) == [0, 2]
+
+
 def test_a_lost_pack_is_named(path: Path):
     """Like any file that was deleted by hand."""
     pack_of(path, 2).unlink()
@@ -209,7 +224,7 @@ def repacked(path: Path, out: Path, change) -> Path:
 
 
 def sql(statement: str, *values):
-    """A change of the database."""
+    """A change of a world's database."""
 
     def change(folder: Path) -> None:
         connection = sqlite3.connect(folder / "world.db")
@@ -227,22 +242,73 @@ def flip(folder: Path) -> None:
     pack.write_bytes(data)
 
 
+def journal(folder: Path) -> None:
+    """SQLite would finish what a journal says, and delete the files that it names."""
+    (folder / "world.db-journal").write_bytes(b"x" * 600)
+
+
+def view(folder: Path) -> None:
+    """A table whose rows have no end."""
+    sql("DROP TABLE meta")(folder)
+    endless = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t)"
+    sql(f"CREATE VIEW meta(key, value) AS {endless} SELECT 'format_version', n FROM t")(folder)
+
+
+def forged(folder: Path, root: bytes, nodes: tuple[bytes, ...] = ()) -> None:
+    """Make all revisions lead to a root of our own, its hash and those of its nodes fitting."""
+    from gaussworld.store.packs import hash_of
+
+    pack = next((folder / "packs").iterdir())
+    for data in (*nodes, root):
+        offset = -(-pack.stat().st_size // 64) * 64
+        with pack.open("r+b") as file:
+            file.seek(offset)
+            file.write(data)
+        number = "(SELECT id FROM pack WHERE name = ?)"
+        values = (hash_of(data), pack.name, offset, len(data))
+        sql(f"INSERT OR REPLACE INTO chunk VALUES(?, {number}, ?, ?, 'json')", *values)(folder)
+    sql("UPDATE revision SET manifest = ?", hash_of(root))(folder)
+
+
+def endless(folder: Path) -> None:
+    """A tree of a few nodes with more paths than anyone can walk."""
+    from gaussworld.store.packs import hash_of
+
+    leaf = b"{}"
+    nodes, below = [leaf], hash_of(leaf)
+    for _ in range(6):
+        node = json.dumps({f"{i:x}": below for i in range(200)}).encode()
+        nodes.append(node)
+        below = hash_of(node)
+    forged(folder, root_of([7, {"0": below}]), tuple(nodes))
+
+
+def repeated(folder: Path) -> None:
+    """An object that names one chunk a hundred thousand times."""
+    from gaussworld.store.packs import hash_of
+
+    with Store(folder, read_only=True) as store:
+        store.chunks.refresh()
+        name = store.read(1).objects[0].block.columns["sh"].chunks[0]
+    many = 100_000
+    columns = {"sh": ["f4", [4, 3], [name] * many], "means": ["f4", [3], [name] * many]}
+    item = {"id": 0, "name": "x", "kind": "RIGID", "pose": [1.0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0]}
+    node = json.dumps(item | {"gaussians": {"count": 500 * many, "columns": columns}}).encode()
+    forged(folder, root_of([0, {"0": hash_of(node)}]), (node,))
+
+
+def root_of(objects: object) -> bytes:
+    matrix = [1.0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+    facts = {"up": None, "metres_per_unit": None, "world_from_source": matrix, "cameras": None}
+    return json.dumps(facts | {"objects": objects}).encode()
+
+
 NESTED = b'{"a":' * 100_000
 
 
 def deep(folder: Path) -> None:
-    """A root that is nested 100,000 deep, under a hash that fits."""
-    from gaussworld.store.packs import hash_of
-
-    pack = next((folder / "packs").iterdir())
-    offset = -(-pack.stat().st_size // 64) * 64
-    with pack.open("r+b") as file:
-        file.seek(offset)
-        file.write(NESTED)
-    name = hash_of(NESTED)
-    number = "(SELECT id FROM pack WHERE name = ?)"
-    sql(f"INSERT INTO chunk VALUES(?, {number}, ?, ?, 'json')", name, pack.name, offset, len(NESTED))(folder)
-    sql("UPDATE revision SET manifest = ?", name)(folder)
+    """A root that is nested 100,000 deep."""
+    forged(folder, NESTED)
 
 
 @pytest.mark.parametrize(
@@ -250,24 +316,30 @@ def deep(folder: Path) -> None:
     [
         (flip, "expected a sound world, got damage: .* are not what was written"),
         (deep, "expected a .* world, got"),
-        (
-            sql("UPDATE pack SET name = '../../../etc/passwd' WHERE id = 1"),
-            "expected the name of a pack, got",
-        ),
+        (journal, "expected world.db and packs, got an entry 'world.db-journal'"),
+        (sql("DELETE FROM ref"), "expected a branch of this world, got 'main'"),
+        (sql("CREATE TRIGGER t AFTER INSERT ON revision BEGIN DELETE FROM chunk; END"), "plain tables"),
+        (view, "expected plain tables, got views"),
+        (endless, "expected a node of 1 to 16 children|expected at most"),
+        (repeated, "expected an array"),
+        (sql("UPDATE pack SET name = '../../../etc/passwd' WHERE id = 1"), "expected the name of a pack"),
         (sql("UPDATE chunk SET offset = -64"), "expected a chunk's place, got"),
         (
             sql("UPDATE chunk SET length = 1000000000000"),
-            "expected a node of .*, got 1000000000000",
+            "expected at least 1000000000",
         ),
         (sql("UPDATE chunk SET length = -1"), "expected a chunk's place, got"),
-        (sql("UPDATE meta SET value = '7'"), "expected format version 1 or older, got 7"),
-        (sql("UPDATE meta SET value = 'x' WHERE key = 'format_version'"), "without a format version"),
+        (sql("UPDATE meta SET value = '7'"), "expected format version 1 to 1, got 7"),
+        (sql("UPDATE meta SET value = 'x' WHERE key = 'format_version'"), "expected a format version, got"),
         (sql("UPDATE revision SET parent = id"), "to follow an older one, got"),
-        (sql("DROP TABLE chunk"), "expected a packed world, got another archive: .*no such table"),
+        (sql("DROP TABLE chunk"), "expected the tables of a world, got none called chunk"),
         (lambda folder: (folder / "world.db").unlink(), "expected a packed world, got another archive"),
         (lambda folder: (folder / "world.db").write_bytes(b"x" * 5000), "file is not a database"),
     ],
-    ids="flip deep traversal offset huge negative version words cycle tables none junk".split(),
+    ids=[
+        *"flip deep journal names trigger view endless repeated".split(),
+        *"traversal offset huge negative version words cycle tables none junk".split(),
+    ],
 )
 def test_hostile_archives_are_refused(path: Path, tmp_path: Path, change, message: str):
     """One sentence, and nothing is left behind."""
@@ -277,6 +349,15 @@ def test_hostile_archives_are_refused(path: Path, tmp_path: Path, change, messag
     with pytest.raises(GaussWorldError, match=message):
         drain(unpack(archive, target))
     assert list(target.parent.iterdir()) == []
+
+
+def test_packing_a_received_world_takes_no_other_file(path: Path, tmp_path: Path):
+    """A database may name anything as a pack."""
+    (tmp_path / "secret.txt").write_text("top secret")
+    sql("UPDATE pack SET name = '../../secret.txt' WHERE id = 1")(path)
+    with Store(path, read_only=True) as store, pytest.raises(StoreError, match="expected the name of a pack"):
+        drain(export(store, tmp_path / "x.worldz"))
+    assert not (tmp_path / "x.worldz").exists()
 
 
 def test_archives_that_are_none(tmp_path: Path):
