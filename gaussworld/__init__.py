@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from . import edit
     from .camera import Camera, CameraModel
     from .capture import Capture, Frame
-    from .errors import GaussWorldError, UnknownScale
+    from .errors import ConflictError, EditError, GaussWorldError, StoreError, UnknownScale
     from .gaussians import Gaussians, cat
     from .io import load, load_capture, load_framing, load_world, save, save_cameras, save_world
     from .metrics import psnr, ssim
@@ -37,7 +37,9 @@ __all__ = [
     "Camera",
     "CameraModel",
     "Capture",
+    "ConflictError",
     "Dynamics",
+    "EditError",
     "Frame",
     "GaussWorldError",
     "Gaussians",
@@ -49,6 +51,7 @@ __all__ = [
     "Rollout",
     "Session",
     "State",
+    "StoreError",
     "UnknownScale",
     "World",
     "WorldObject",
@@ -78,7 +81,9 @@ _HOMES = {
     "Camera": "camera",
     "CameraModel": "camera",
     "Capture": "capture",
+    "ConflictError": "errors",
     "Dynamics": "state",
+    "EditError": "errors",
     "Frame": "capture",
     "GaussWorldError": "errors",
     "Gaussians": "gaussians",
@@ -90,6 +95,7 @@ _HOMES = {
     "Rollout": "state",
     "Session": "session",
     "State": "state",
+    "StoreError": "errors",
     "UnknownScale": "errors",
     "World": "world",
     "WorldObject": "world_object",

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -136,7 +135,7 @@ class Session:
 
     @property
     def selection(self) -> Target:
-        """The objects and Gaussians that edits without a target of their own are about."""
+        """What is selected: hand it to an edit as its target."""
         return self._selection
 
     def do(self, edit: Edit, author: str | None = None) -> int:
@@ -179,15 +178,18 @@ class Session:
         """
         return self._run(lambda: self._step("redo", self._store.redo))
 
-    def restore(self, revision: int) -> int:
-        """Go to any revision of this branch, as repeated undo or redo would.
+    def restore(self, revision: int | str) -> int:
+        """Go to any revision of this branch, by its number or a tag, as repeated undo or redo would.
 
         Raises:
             ConfigError: it is not on this branch.
             ConflictError: another program has changed the branch; the session has followed it.
         """
 
-        return self._run(lambda: self._step("restore", partial(self._store.restore, revision)))
+        def move(branch: str, at: int) -> Ref:
+            return self._store.restore(self._store.resolve(str(revision)), branch, at)
+
+        return self._run(lambda: self._step("restore", move))
 
     def checkout(self, branch: str) -> int:
         """Work on another branch from now on; other sessions stay where they are.
@@ -204,7 +206,7 @@ class Session:
 
         return self._run(command)
 
-    def add_branch(self, name: str, revision: int | None = None) -> None:
+    def add_branch(self, name: str, revision: int | str | None = None) -> None:
         """Begin a branch here, or at another revision; `checkout` changes to it.
 
         Raises:
@@ -212,7 +214,7 @@ class Session:
         """
         self._run(lambda: self._name("branch", name, revision))
 
-    def add_tag(self, name: str, revision: int | None = None) -> None:
+    def add_tag(self, name: str, revision: int | str | None = None) -> None:
         """Name this revision, or another.
 
         Raises:
@@ -263,6 +265,9 @@ class Session:
         if self._scratch is not None:
             self._scratch.cleanup()
 
+    def __repr__(self) -> str:
+        return f"Session({str(self.path)!r}, branch {self.branch}, revision {self.revision}: {self.world!r})"
+
     def __enter__(self) -> "Session":
         return self
 
@@ -306,6 +311,9 @@ class Session:
                 self._show(None)
             raise
         self._preview = None
+        if number == self.revision:
+            # Nothing differs: the history stays as it is, and so does what can be redone.
+            return number
         # What others have committed since is theirs: this session stands at its own revision.
         self._branch = Ref("branch", self.branch, number, number)
         self._tell(edit.name, before)
@@ -331,8 +339,9 @@ class Session:
         self._tell(cause, before)
         return ref.revision
 
-    def _name(self, kind: Literal["branch", "tag"], name: str, revision: int | None) -> None:
-        self._store.add_ref(kind, name, self.revision if revision is None else revision)
+    def _name(self, kind: Literal["branch", "tag"], name: str, revision: int | str | None) -> None:
+        number = self.revision if revision is None else self._store.resolve(str(revision))
+        self._store.add_ref(kind, name, number)
         self._tell(kind, self.world)
 
     def _select(self, target: Target, how: How) -> Target:

@@ -138,6 +138,18 @@ class World:
             return Gaussians(*(torch.zeros(0, *shape) for shape in ((3,), (4,), (3,), (), (1, 3))))
         return cat([item.posed(poses.get(number)) for number, item in self.objects.items()])
 
+    def shown(self, state: Placement | None = None) -> Gaussians:
+        """As `posed`, without what is deleted or hidden: what is drawn and exported."""
+        return self.posed(state).shown()
+
+    def __repr__(self) -> str:
+        names = ", ".join(item.name for item in list(self.objects.values())[:8])
+        more = ", ..." if len(self.objects) > 8 else ""
+        return (
+            f"World({len(self.objects)} objects: {names}{more}; {len(self.cameras)} cameras,"
+            f" metres_per_unit={self.metres_per_unit}, up={self.up}, revision={self.revision})"
+        )
+
     def with_object(self, item: WorldObject) -> "World":
         """This world with `item` added, or put in the place of the object with the same id."""
         return replace(self, objects={**self.objects, item.id: item})
@@ -217,19 +229,21 @@ class World:
             world_from_source=new_from_old.to(source) @ stretch @ source,
         )
 
-    def find(self, object_id: int) -> WorldObject:
-        """The object of an id.
+    def find(self, which: int | str) -> WorldObject:
+        """The object of an id or a name.
 
         Raises:
-            ValueError: there is none; the message lists those there are.
+            ValueError: there is none, or several of this name; the message lists those there are.
         """
-        if object_id not in self.objects:
-            names = [f"{number} ({item.name})" for number, item in self.objects.items()]
-            known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") or "none"
-            raise ValueError(
-                f"expected the id of an object of this world, got {object_id}; there are {known}"
-            )
-        return self.objects[object_id]
+        if isinstance(which, int) and which in self.objects:
+            return self.objects[which]
+        named = [item for item in self.objects.values() if item.name == which]
+        if len(named) == 1:
+            return named[0]
+        names = [f"{number} ({item.name})" for number, item in self.objects.items()]
+        known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") or "none"
+        wanted = "a name" if isinstance(which, str) else "the id"
+        raise ValueError(f"expected {wanted} of an object of this world, got {which!r}; there are {known}")
 
     def ancestors(self, item: WorldObject) -> list[int]:
         """Ids of what an object is mounted on, its parent first."""

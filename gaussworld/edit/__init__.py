@@ -24,22 +24,9 @@ from .objects import (
     SetKind,
     SetMaterial,
 )
-from .parts import (
-    Box,
-    Crop,
-    Erase,
-    Grade,
-    Hide,
-    Lock,
-    Polygon,
-    Recolour,
-    Restore,
-    Separate,
-    Sphere,
-    Split,
-    Target,
-)
+from .parts import Crop, Erase, Grade, Hide, Lock, Recolour, Restore, Separate, Split
 from .rows import Rows
+from .target import Box, Polygon, Sphere, Target
 from .whole import RemoveFloaters, SetScale, SetUp, Simplify
 
 __all__ = [

@@ -134,7 +134,11 @@ class Rename:
     new_name: str
 
     def apply(self, world: World) -> World:
-        return world.with_object(replace(world.find(self.object_id), name=checked_name(self.new_name)))
+        item, name = world.find(self.object_id), checked_name(self.new_name)
+        for other in world.objects.values():
+            if other.name == name and other.id != item.id:
+                raise ValueError(f"new_name: expected a name of its own, got {name!r}, object {other.id}'s")
+        return world.with_object(replace(item, name=name))
 
 
 @dataclass(frozen=True)
@@ -146,10 +150,11 @@ class SetKind:
     kind: ObjectKind
 
     def apply(self, world: World) -> World:
-        keeps_joint = self.kind in (ObjectKind.ARTICULATED, ObjectKind.ROBOT)
+        kind = ObjectKind(self.kind)
+        keeps_joint = kind in (ObjectKind.ARTICULATED, ObjectKind.ROBOT)
         for item in unlocked(world, self.objects):
             joint = item.joint if keeps_joint else None
-            world = world.with_object(replace(item, kind=self.kind, joint=joint))
+            world = world.with_object(replace(item, kind=kind, joint=joint))
         return world
 
 

@@ -1,58 +1,25 @@
 """Edits of some Gaussians: their colour and flags, and cutting objects apart."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..camera import Camera
 from ..gaussians import DELETED, HIDDEN, LOCKED, Gaussians, cat
 from ..pose import invert_pose
-from ..selection import components, in_box, in_polygon, in_sphere
+from ..selection import components
 from ..sh import rgb_from_sh0, sh0_from_rgb
 from ..world import World
 from ..world_object import BACKGROUND_ID, ObjectKind, Vector, WorldObject
-from .objects import Pose7, as_shown, checked_name, found, new_name, posed_at, unlocked, without
-from .rows import Rows
+from .objects import as_shown, checked_name, found, new_name, unlocked, without
+from .target import Target, Volume
 
 #: Rec. 709 weights of red, green and blue in what the eye takes for brightness.
 _LUMA = (0.2126, 0.7152, 0.0722)
 _BLACK = 0.01
-
-
-@dataclass(frozen=True)
-class Target:
-    """What an edit is about: whole objects, rows of objects, or both."""
-
-    objects: tuple[int, ...] = ()
-    rows: Rows = field(default_factory=Rows)
-
-    def masks(self, world: World) -> Iterator[tuple[WorldObject, Bool[Tensor, " n"]]]:
-        """Each object with the rows that count, which are not deleted.
-
-        Raises:
-            ValueError: nothing is asked for, there is no such object or row.
-        """
-        chosen = self.rows.masks(world)
-        for item in found(world, (*self.objects, *chosen)):
-            kept = (item.gaussians.flags & DELETED) == 0
-            yield item, kept if item.id in self.objects else chosen[item.id]
-
-    def free(self, world: World) -> Iterator[tuple[WorldObject, Bool[Tensor, " n"]]]:
-        """As `masks`, for an edit that locks forbid.
-
-        Raises:
-            ValueError: an object is locked, or one of the rows is.
-        """
-        for item, mask in self.masks(world):
-            unlocked(world, (item.id,))
-            if bool(((item.gaussians.flags & LOCKED) != 0)[mask].any()):
-                raise ValueError(f"object {item.id} ({item.name}): expected Gaussians that are not locked")
-            yield item, mask
 
 
 @dataclass(frozen=True)
@@ -194,21 +161,21 @@ class Split:
     """Make a new object of some Gaussians, of one object or of several."""
 
     name: ClassVar[str] = "split"
-    rows: Rows
+    target: Target
     new_name: str
     kind: ObjectKind = ObjectKind.RIGID
 
     def apply(self, world: World) -> World:
         name, parts, emptied = new_name(world, checked_name(self.new_name)), [], set[int]()
         number = world.next_id
-        for item, mask in Target(rows=self.rows).free(world):
+        for item, mask in self.target.free(world):
             parts.append(as_shown(item).select(mask).transformed(item.world_from_object))
             rest = item.gaussians.select(~mask)
             world = world.with_object(replace(item, gaussians=rest))
             if not len(rest) and item.id != BACKGROUND_ID:
                 emptied.add(item.id)
         if not sum(map(len, parts)):
-            raise ValueError("rows: expected at least one Gaussian, got none")
+            raise ValueError("target: expected at least one Gaussian, got none")
         return without(world.with_object(_centred(number, name, cat(parts), self.kind)), emptied)
 
 
@@ -247,48 +214,11 @@ class Separate:
 
 
 @dataclass(frozen=True)
-class Box:
-    """A box in the world."""
-
-    pose: Pose7
-    """x y z [m, or the world's unit] of its middle, w x y z."""
-    size: Vector
-    """[m, or the world's unit] whole lengths of its edges."""
-
-    def holds(self, gaussians: Gaussians) -> Bool[Tensor, " n"]:
-        return in_box(gaussians, posed_at(self.pose), self.size)
-
-
-@dataclass(frozen=True)
-class Sphere:
-    """A ball in the world."""
-
-    center: Vector
-    radius: float
-    """[m, or the world's unit]"""
-
-    def holds(self, gaussians: Gaussians) -> Bool[Tensor, " n"]:
-        return in_sphere(gaussians, torch.tensor(self.center), self.radius)
-
-
-@dataclass(frozen=True, eq=False)
-class Polygon:
-    """What a camera sees inside a polygon on its picture, however far away."""
-
-    camera: Camera
-    points: tuple[tuple[float, float], ...]
-    """[px]"""
-
-    def holds(self, gaussians: Gaussians) -> Bool[Tensor, " n"]:
-        return in_polygon(gaussians, self.camera, torch.tensor(self.points))
-
-
-@dataclass(frozen=True)
 class Crop:
     """Delete the Gaussians outside a volume, or inside it; what is hidden or locked stays."""
 
     name: ClassVar[str] = "crop"
-    volume: Box | Sphere | Polygon
+    volume: Volume
     keep: Literal["inside", "outside"] = "inside"
     objects: tuple[int, ...] = ()
     """Default: all."""

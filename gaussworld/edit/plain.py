@@ -14,6 +14,7 @@ from ..camera import Camera
 from ..camera_record import camera_from_record, camera_record
 from ..errors import EditError, GaussWorldError
 from ..gaussians import Gaussians
+from ..world import World
 from . import EDITS, Edit
 from .rows import Rows
 
@@ -22,6 +23,34 @@ _MOST_RANGES = 1000
 
 #: Turns a file's path into Gaussians; None where files are not welcome.
 Load = Callable[[Path], Gaussians]
+
+
+#: Fields that hold ids of objects, alone or in a list.
+_IDS = ("objects", "object_id", "parent")
+
+
+def with_ids(plain: Mapping[str, Any], world: World) -> dict[str, Any]:
+    """The fields with ids in the place of names of objects, such as {"objects": ["mug"]}.
+
+    Raises:
+        EditError: no object has such a name, or several have.
+    """
+
+    def id_of(value: Any) -> Any:
+        if isinstance(value, list):
+            return [id_of(each) for each in value]
+        if not isinstance(value, str):
+            return value
+        try:
+            return world.find(value).id
+        except ValueError as error:
+            raise EditError(str(error)) from error
+
+    found = {}
+    for key, value in plain.items():
+        inner = with_ids(value, world) if isinstance(value, Mapping) else value
+        found[key] = id_of(value) if key in _IDS else inner
+    return found
 
 
 def to_plain(edit: Edit) -> dict[str, Any]:
@@ -105,7 +134,7 @@ def _built(wanted: Any, value: Any, where: str, load: Load | None) -> Any:
         return _dataclass(wanted, _table(value, where), where, load)
     if isinstance(wanted, type) and issubclass(wanted, Enum):
         names = [each.value for each in wanted]
-        return wanted(_one_of(value, names, where))
+        return wanted(_one_of(value.upper() if isinstance(value, str) else value, names, where))
     if origin is Literal:
         return _one_of(value, list(parts), where)
     if origin in (Union, UnionType):

@@ -23,14 +23,17 @@ class SetUp:
     """Say which way is up; the world turns about its origin so that this becomes +z."""
 
     name: ClassVar[str] = "set-up"
-    up: Vector
-    """Any length but 0."""
+    up: Vector | None = None
+    """Any length but 0; default: what the world says is up."""
 
     def apply(self, world: World) -> World:
-        length = math.hypot(*self.up)
+        direction = self.up or world.up
+        if direction is None:
+            raise ValueError("up: expected a direction, because this world does not say what is up, got none")
+        length = math.hypot(*direction)
         if not 0 < length < math.inf:
             raise ValueError(f"up: expected a direction, got {self.up}")
-        up, z = torch.tensor(self.up, dtype=torch.float64) / length, torch.tensor(Z, dtype=torch.float64)
+        up, z = torch.tensor(direction, dtype=torch.float64) / length, torch.tensor(Z, dtype=torch.float64)
         axis, cosine = torch.linalg.cross(up, z), float(up @ z)
         if float(axis.norm()) < 1e-12:
             # Straight down: any horizontal axis will do.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..errors import StoreError
 from ..log import Done, Event, Progress
 from .manifest import walk
-from .packs import Location, PackWriter
+from .packs import ALIGNMENT, Location, PackWriter
 from .revisions import Store
 from .verify import needed_by
 
@@ -18,6 +18,8 @@ _GRACE_S = 3600.0
 _WASTE = 0.3
 #: Every program that writes begins a pack; beyond so many they become one.
 _MOST_PACKS = 100
+#: A single pack with no more dead than this has nothing to gain.
+_SLACK = 0.05
 _STAGE = "Collecting [chunks]"
 
 
@@ -33,6 +35,8 @@ class Collected:
     """[bytes] of all packs."""
     bytes_after: int
     """[bytes]"""
+    bytes_waiting: int
+    """[bytes] of these, of packs that nobody needs and that go when they are old enough."""
 
 
 def collect(
@@ -69,16 +73,21 @@ def collect(
         marked = yield from _marked(store, sorted(alive))
         lost = [(name,) for name in store.chunks.places if name not in marked]
         connection.executemany("DELETE FROM chunk WHERE hash = ?", lost)
-        live = sum(store.chunks.places[name].length for name in marked)
-        many = sum(1 for _ in store.packs.folder.glob("*.pack")) > _MOST_PACKS
-        if compact or (compact is None and (many or before - live > _WASTE * max(before, 1))):
+        # Packs that only wait for their removal are no reason to write everything again.
+        known = {row[0] for row in connection.execute("SELECT name FROM pack")}
+        used = _size(store, known)
+        live = sum(-(-store.chunks.places[name].length // ALIGNMENT) * ALIGNMENT for name in marked)
+        wasteful = len(known) > _MOST_PACKS or used - live > _WASTE * max(used, 1)
+        if (compact or (compact is None and wasteful)) and (len(known) > 1 or used - live > _SLACK * used):
             yield from _rewrite(store, marked)
         connection.execute("DELETE FROM pack WHERE id NOT IN (SELECT pack FROM chunk)")
     store.chunks.forget()
     store.release()
     _remove_packs(store, grace_s)
     store.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    yield Done(Collected(len(dead), len(lost), before, _size(store)))
+    left = {row[0] for row in store.database.connection.execute("SELECT name FROM pack")}
+    after = _size(store)
+    yield Done(Collected(len(dead), len(lost), before, after, after - _size(store, left)))
 
 
 def _reachable(store: Store) -> set[int]:
@@ -158,5 +167,7 @@ def _remove_packs(store: Store, grace_s: float) -> None:
                     path.unlink()
 
 
-def _size(store: Store) -> int:
-    return sum(path.stat().st_size for path in store.packs.folder.glob("*.pack"))
+def _size(store: Store, names: set[str] | None = None) -> int:
+    """[bytes] of all packs, or of those of these names."""
+    files = list(store.packs.folder.glob("*.pack"))
+    return sum(file.stat().st_size for file in files if names is None or file.name in names)

@@ -4,18 +4,21 @@ import json as json_text
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from .. import io
 from ..edit import between
 from ..edit.change import Change
-from ..edit.plain import from_plain
+from ..edit.plain import from_plain, with_ids
 from ..errors import ConfigError, FileFormatError, GaussWorldError, StoreError
+from ..gaussians import DELETED
 from ..log import follow
+from ..object_record import record_of
 from ..session import Session
 from ..world import World
+from ..world_object import WorldObject
 from .collect import collect
 from .database import FILE
 from .records import Revision
@@ -62,7 +65,8 @@ def list_objects(
         json: print JSON for programs.
     """
     rows = _objects(path, allow_damage) if (path / FILE).is_file() else _worlds(path)
-    _say(rows, _table(rows), json)
+    shown = [{key: value for key, value in row.items() if key != "record"} for row in rows]
+    _say(rows, _table(shown) or "Nothing here: no objects, or no worlds in this folder.", json)
 
 
 def log(
@@ -114,7 +118,7 @@ def diff(world: WorldPath, a: str, b: str | None = None, /, *, json: bool = Fals
     with Store(world, read_only=True) as store:
         old = store.read(store.resolve(a))
         new = store.read(store.branch().revision if b is None else store.resolve(b), old)
-        facts = _differences(between("diff", old.world, new.world))
+        facts = _differences(between("diff", old.world, new.world), new.world)
     lines = [f"{change['object']}: {change['what']}" for change in facts["objects"]]
     lines += [f"world: {name}" for name in facts["world"]]
     _say(facts, "\n".join(lines) or "No difference.", json)
@@ -140,10 +144,15 @@ def edit(
         allow_damage: go on without objects that cannot be read.
         json: print JSON for programs.
     """
-    change = from_plain(name, _json_object(fields))
+    plain = _json_object(fields)
     with Session(world, branch, allow_damage=allow_damage) as session:
-        number = session.do(change)
-        _say({"revision": number, "branch": session.branch}, f"Revision {number} of {session.branch}.", json)
+        before, was = session.world, session.revision
+        number = session.do(from_plain(name, with_ids(plain, before)))
+        done = _differences(between(name, before, session.world), session.world)
+    facts = {"revision": number, "branch": session.branch} | done
+    what = "; ".join([f"{row['object']}: {row['what']}" for row in done["objects"]] + done["world"])
+    text = f"Revision {number} of {session.branch}: {what}." if number != was else "Nothing changed."
+    _say(facts, text, json)
 
 
 def undo(world: WorldPath, /, *, steps: int = 1, branch: str | None = None, json: bool = False) -> None:
@@ -253,7 +262,7 @@ def gc(
     /,
     *,
     undone_days: float | None = None,
-    compact: bool | None = None,
+    compact: Literal["auto", "yes", "no"] = "auto",
     json: bool = False,
 ) -> None:
     """Forget what no branch or tag leads to, and free its room.
@@ -261,15 +270,19 @@ def gc(
     Args:
         world: the world's folder.
         undone_days: also forget what was undone and replaced longer ago than this; default: keep it.
-        compact: write the packs anew in the order of reading; default: when 30 % of them is garbage.
+        compact: write the packs anew in the order of reading; auto: when 30 % of them is garbage.
         json: print JSON for programs.
     """
     with Store(world) as store:
-        freed = follow(collect(store, undone_days=undone_days, compact=compact), "Collecting").result
+        anew = {"auto": None, "yes": True, "no": False}[compact]
+        freed = follow(collect(store, undone_days=undone_days, compact=anew), "Collecting").result
     text = (
         f"Forgot {freed.revisions} revision(s) and {freed.chunks} chunk(s);"
         f" {freed.bytes_before / 1e6:,.1f} MB before, {freed.bytes_after / 1e6:,.1f} MB now."
     )
+    if freed.bytes_waiting:
+        # Programs that have the world open may still read them.
+        text += f" {freed.bytes_waiting / 1e6:,.1f} MB of it go with a gc in an hour."
     _say(vars(freed), text, json)
 
 
@@ -295,6 +308,11 @@ def pack(
     if out.exists() and not force:
         raise ConfigError(f"expected a new file, got {out}, which exists; add --force to overwrite it")
     with Store(world, read_only=True) as store:
+        if damages := follow(verified(store), "Verifying").result.damages:
+            raise StoreError(
+                f"{world}: expected a sound world to pack, got damage: {damages[0].problem}; see `gaussworld"
+                " world verify`, and `world create --allow-damage` takes what can be read"
+            )
         follow(export(store, out), "Packing")
     size = out.stat().st_size
     _say({"path": str(out), "bytes": size}, f"Wrote {out}, {size / 1e6:,.1f} MB.", json)
@@ -330,18 +348,22 @@ def _rescued(path: Path) -> World:
 
 def _objects(path: Path, allow_damage: bool) -> Sequence[Mapping[str, Any]]:
     world = _rescued(path) if allow_damage else World.open(path)
-    return [
-        {
-            "id": item.id,
-            "name": item.name,
-            "kind": item.kind.value,
-            "gaussians": len(item.gaussians),
-            "parent": item.parent,
-            "position": [round(value, 4) for value in item.world_from_object[:3, 3].tolist()],
-            "state": " ".join(name for name in ("hidden", "locked") if getattr(item, name)),
-        }
-        for item in world.objects.values()
-    ]
+    return [_object_row(item) for item in world.objects.values()]
+
+
+def _object_row(item: WorldObject) -> dict[str, Any]:
+    deleted = int(((item.gaussians.flags & DELETED) != 0).sum())
+    states = [name for name in ("hidden", "locked") if getattr(item, name)]
+    return {
+        "id": item.id,
+        "name": item.name,
+        "kind": item.kind.value,
+        "gaussians": len(item.gaussians) - deleted,
+        "parent": item.parent,
+        "position": [round(value, 4) for value in item.world_from_object[:3, 3].tolist()],
+        "state": " ".join([*states, *([f"{deleted} deleted"] if deleted else [])]),
+        "record": record_of(item),
+    }
 
 
 def _worlds(path: Path) -> Sequence[Mapping[str, Any]]:
@@ -364,7 +386,7 @@ def _worlds(path: Path) -> Sequence[Mapping[str, Any]]:
 
 def _revision_row(revision: Revision, names: Sequence[str], here: int) -> dict[str, Any]:
     return {
-        "": ">" if revision.id == here else "",
+        "here": revision.id == here,
         "revision": revision.id,
         "parent": revision.parent,
         "edit": revision.op,
@@ -375,7 +397,7 @@ def _revision_row(revision: Revision, names: Sequence[str], here: int) -> dict[s
     }
 
 
-def _differences(change: Change) -> dict[str, Any]:
+def _differences(change: Change, world: World) -> dict[str, Any]:
     rows = [{"object": f"{item.name} ({item.id})", "what": "added"} for item in change.added]
     rows += [{"object": f"{item.name} ({item.id})", "what": "removed"} for item in change.removed]
     for each in change.changed:
@@ -384,7 +406,7 @@ def _differences(change: Change) -> dict[str, Any]:
         if each.whole is not None:
             what.append(f"{len(each.whole[0]):,} Gaussians became {len(each.whole[1]):,}")
         if what:
-            rows.append({"object": f"object {each.id}", "what": ", ".join(what)})
+            rows.append({"object": f"{world.find(each.id).name} ({each.id})", "what": ", ".join(what)})
     return {"objects": rows, "world": [*change.world]}
 
 
@@ -394,8 +416,13 @@ def _stepped(world: Path, steps: int, branch: str | None, which: str, json: bool
     # The store alone: nothing is read, so that one can step away from a damaged revision.
     with Store(world) as store:
         ref = store.branch(branch)
-        for _ in range(steps):
-            ref = store.undo(ref.name) if which == "undo" else store.redo(ref.name)
+        line = [revision.id for revision in store.history(ref.tip)]
+        here = line.index(ref.revision)
+        there = here + steps if which == "undo" else here - steps
+        if not 0 <= there < len(line):
+            most = len(line) - 1 - here if which == "undo" else here
+            raise ConfigError(f"expected at most {most} step(s) to {which} on {ref.name}, got {steps}")
+        ref = store.restore(line[there], ref.name, ref.revision)
     facts = {"branch": ref.name, "revision": ref.revision}
     _say(facts, f"{ref.name} is at revision {ref.revision}.", json)
 
@@ -407,8 +434,7 @@ def _named(kind: Any, world: Path, name: str | None, at: str | None, delete: boo
         with Store(world, read_only=True) as store:
             here = store.meta("branch")
             rows = [
-                {"": ">" if kind == "branch" and ref.name == here else "", kind: ref.name}
-                | {"revision": ref.revision}
+                {"here": kind == "branch" and ref.name == here, kind: ref.name} | {"revision": ref.revision}
                 for ref in store.refs()
                 if ref.kind == kind
             ]
@@ -447,7 +473,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     cells = [[_cell(value) for value in row.values()] for row in rows]
-    heads = [*rows[0]]
+    heads = ["" if name == "here" else name for name in rows[0]]
     widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(heads))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths)) for line in [heads, *cells]]
     return "\n".join(line.rstrip() for line in lines)
@@ -456,6 +482,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return ">" if value else ""
     if isinstance(value, int):
         return str(value)
     if isinstance(value, dict):

@@ -243,6 +243,8 @@ class Store:
     ) -> tuple[StoredWorld, int]:
         """Write a new revision and make it the head of a branch; durable when this returns.
 
+        A world that is the same as its parent makes no revision: the parent is given back.
+
         Args:
             world: what it is.
             base: what was read or written as `parent`; only the difference is written.
@@ -268,6 +270,10 @@ class Store:
             try:
                 with db.translated(self.path):
                     stored = encoded(world, base, pending.put_node, pending.put_arrays)
+                if parent is not None and stored.root == base.root:
+                    # Nothing differs, to the bit: that makes no revision.
+                    self._check_head(branch, parent, op)
+                    return base, parent
                 pending.sync()
                 number = self._record(pending, (*row, stored.root), branch, index)
                 self.chunks.learn({name: at for name, (at, _) in pending.added.items()})
@@ -384,8 +390,8 @@ class Store:
             ConfigError: a name that is taken, or that no branch or tag can have.
         """
         self._refuse_reading(kind)
-        if not name or name.isdigit() or not name.isprintable() or len(name) > 200 or name != name.strip():
-            raise ConfigError(f"expected a name for the {kind} that is no number, got {name!r:.80}")
+        if not name.isprintable() or not 0 < len(name) <= 200 or name.isdigit() or " " in name:
+            raise ConfigError(f"expected a name for the {kind}, no number and no spaces, got {name!r:.80}")
         with self.database.transaction():
             self.revision(revision)
             if any(ref.name == name for ref in self.refs()):

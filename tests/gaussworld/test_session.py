@@ -219,7 +219,7 @@ def test_selections_combine_and_follow_edits(path: Path):
         assert int((session.world.objects[1].gaussians.flags & 1).sum()) == 3
         assert session.selection.objects == (2,) and len(session.selection.rows) == 3
         session.do(edit.Delete((2,)))
-        session.do(edit.Split(rows(10, 20).rows, "half"))
+        session.do(edit.Split(rows(10, 20), "half"))
         assert session.selection.objects == () and len(session.selection.rows) == 0
 
 

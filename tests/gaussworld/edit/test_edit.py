@@ -12,7 +12,7 @@ import gaussworld as gw
 from gaussworld import edit
 from gaussworld.camera_record import camera_record
 from gaussworld.edit.change import bits
-from gaussworld.edit.plain import from_plain, to_plain
+from gaussworld.edit.plain import from_plain, to_plain, with_ids
 from gaussworld.errors import EditError
 from gaussworld.gaussians import DELETED, HIDDEN, LOCKED, Gaussians
 from gaussworld.pose import look_at
@@ -119,12 +119,13 @@ def rows(draw: st.DrawFn) -> edit.Rows:
     )
 
 
-TARGETS = st.builds(edit.Target, SOME) | st.builds(edit.Target, st.just(()) | SOME, rows())
+BALLS = st.builds(edit.Sphere, VECTORS, FACTORS)
+TARGETS = st.builds(edit.Target, SOME) | st.builds(edit.Target, st.just(()) | SOME, rows(), st.none() | BALLS)
 KINDS = st.sampled_from([ObjectKind.STATIC, ObjectKind.RIGID, ObjectKind.ROBOT])
 UNIT = st.floats(0, 1)
 VOLUMES = (
     st.builds(edit.Box, POSES, st.tuples(FACTORS, FACTORS, FACTORS))
-    | st.builds(edit.Sphere, VECTORS, FACTORS)
+    | BALLS
     | st.just(edit.Polygon(CAMERA, ((5.0, 5.0), (50.0, 10.0), (30.0, 40.0))))
 )
 EVERY = {
@@ -152,7 +153,7 @@ EVERY = {
     "recolour": st.builds(edit.Recolour, TARGETS, st.tuples(UNIT, UNIT, UNIT), UNIT, st.booleans()),
     "grade": st.builds(edit.Grade, TARGETS, NUMBERS, st.floats(-0.5, 0.5), FACTORS.map(lambda v: v * 0.8),
                        UNIT, st.floats(-1, 1), st.floats(-1, 1)),
-    "split": st.builds(edit.Split, rows(), NAMES),
+    "split": st.builds(edit.Split, TARGETS, NAMES),
     "separate": st.builds(edit.Separate, IDS, st.floats(0.005, 0.1), st.integers(1, 5)),
     "crop": st.builds(edit.Crop, VOLUMES, st.sampled_from(["inside", "outside"])),
     "set-up": st.builds(edit.SetUp, DIRECTIONS),
@@ -172,7 +173,7 @@ def test_do_undo_redo_is_the_identity(name: str):
     """Undo gives the world before and redo the world after, bit for bit; neither input is changed."""
 
     # The geometry of these takes longer.
-    count = 6 if name in ("remove-floaters", "simplify", "separate") else 15
+    count = {"remove-floaters": 6, "simplify": 6}.get(name, 15)
 
     @settings(max_examples=count, **PATIENCE)
     @given(EVERY[name], st.lists(st.sampled_from([*EVERY]).flatmap(EVERY.__getitem__), max_size=1))
@@ -262,7 +263,7 @@ def test_splitting_and_merging_leave_the_picture():
     world = tabletop()
     mask = torch.zeros(len(world.objects[3].gaussians), dtype=torch.bool)
     mask[5:20] = True
-    parted = edit.applied(edit.Split(edit.Rows.from_masks({3: mask}), "ball"), world)
+    parted = edit.applied(edit.Split(edit.Target(rows=edit.Rows.from_masks({3: mask})), "ball"), world)
     new = parted.objects[8]
     assert new.name == "ball 2" and len(new.gaussians) == 15 and len(parted.objects[3].gaussians) == 28
     whole = edit.applied(edit.Merge((3, 8)), parted)
@@ -326,7 +327,33 @@ def test_what_was_hidden_stays_hidden():
     shown = len(world.posed().shown())
     assert len(edit.applied(edit.Merge((3, 1)), world).posed().shown()) == shown
     rows = edit.Rows.from_masks({1: torch.ones(41, dtype=torch.bool)})
-    assert len(edit.applied(edit.Split(rows, "x"), world).posed().shown()) == shown
+    assert len(edit.applied(edit.Split(edit.Target(rows=rows), "x"), world).posed().shown()) == shown
+
+
+def test_volumes_choose_what_an_edit_is_about():
+    """Of the objects that are named, or of all that are not hidden or locked."""
+    world = edit.applied(edit.Hide(edit.Target((7,))), tabletop())
+    ball = edit.Sphere((0.9, -0.3, 0.2), 0.08)
+    everything = edit.applied(edit.Split(edit.Target(inside=ball), "part"), world)
+    only = edit.applied(edit.Split(edit.Target((3,), inside=ball), "part"), world)
+    counts = [len(w.objects[8].gaussians) for w in (everything, only)]
+    assert 20 < counts[1] <= 43 and counts[0] >= counts[1]
+    assert bool((only.objects[8].posed().means - torch.tensor([0.9, -0.3, 0.2])).norm(dim=1).max() <= 0.08)
+    with pytest.raises(EditError, match="inside: expected a volume with Gaussians in it, got an empty one"):
+        edit.applied(edit.Erase(edit.Target(inside=edit.Sphere((99.0, 0.0, 0.0), 1.0))), world)
+
+
+def test_names_stand_for_ids_in_json():
+    """Everywhere an object is meant; kinds in any case of letters."""
+    world = tabletop()
+    plain = {"target": {"objects": ["lid", 3]}, "parent": "box", "rgb": "box"}
+    wanted = {"target": {"objects": [2, 3]}, "parent": 1, "rgb": "box"}
+    assert with_ids(plain, world) == wanted
+    with pytest.raises(EditError, match=r"expected a name of an object .*, got 'cup'; there are 0 \(back"):
+        with_ids({"objects": ["cup"]}, world)
+    assert from_plain("set-kind", {"objects": [1], "kind": "static"}) == edit.SetKind((1,), ObjectKind.STATIC)
+    with pytest.raises(EditError, match="rename: new_name: expected a name of its own, got 'lid', object 2"):
+        edit.applied(edit.Rename(1, "lid"), world)
 
 
 def test_small_things_are_no_floaters():
@@ -454,7 +481,7 @@ def test_simplify_keeps_shares():
         (edit.SetMaterial((1,), {"friction": -1.0}), "set-material: Material.friction: expected"),
         (edit.Reparent((1,), 2), "reparent: object 1 .* expected a tree of parents, got a cycle"),
         (edit.Merge((1, 1)), "merge: objects: expected at least two different ones"),
-        (edit.Split(edit.Rows(), "x"), "split: objects: expected at least one id, got none"),
+        (edit.Split(edit.Target(), "x"), "split: objects: expected at least one id, got none"),
         (edit.Erase(edit.Target((), edit.Rows({3: torch.tensor([[0, 99]])}))), "erase: object 3: expected"),
         (edit.SetUp((0.0, 0.0, 0.0)), "set-up: up: expected a direction"),
         (edit.SetScale((1.0, 0.0, 0.0), (1.0, 0.0, 0.0), 1.0), "set-scale: expected two different points"),

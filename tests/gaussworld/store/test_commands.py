@@ -44,14 +44,19 @@ MOVE = '{"objects": [3], "offset": [0, 0, 0.5]}'
 def test_a_life_of_a_world(world: Path, capsys: pytest.CaptureFixture[str]):
     """Create, list, edit, undo, redo, log, diff, branch, tag, checkout, verify, gc, pack and unpack."""
     assert [item["name"] for item in said(capsys, "world", "list", world)] == ["background", "object 3"]
-    assert said(capsys, "world", "edit", world, "move", MOVE) == {"revision": 2, "branch": "main"}
+    assert said(capsys, "world", "edit", world, "move", MOVE) == {
+        "revision": 2,
+        "branch": "main",
+        "objects": [{"object": "object 3 (3)", "what": "pose"}],
+        "world": [],
+    }
     rename = '{"object_id": 3, "new_name": "cup"}'
     assert said(capsys, "world", "edit", world, "rename", rename)["revision"] == 3
     assert said(capsys, "world", "undo", world, "--steps", 2) == {"branch": "main", "revision": 1}
     assert said(capsys, "world", "redo", world)["revision"] == 2
     log = said(capsys, "world", "log", world)
-    assert [(row["revision"], row["edit"], row[""]) for row in log] == [
-        (3, "rename", ""), (2, "move", ">"), (1, "create", ""),
+    assert [(row["revision"], row["edit"], row["here"]) for row in log] == [
+        (3, "rename", False), (2, "move", True), (1, "create", False),
     ]  # fmt: skip
     assert log[1]["fields"] == {"objects": [3], "offset": [0.0, 0.0, 0.5]}
     assert [row["revision"] for row in said(capsys, "world", "log", world, "--object", 3)] == [3, 2, 1]
@@ -65,7 +70,7 @@ def test_a_life_of_a_world(world: Path, capsys: pytest.CaptureFixture[str]):
     }
     assert said(capsys, "world", "checkout", world, "trial") == {"branch": "trial", "revision": 1}
     assert said(capsys, "world", "edit", world, "delete", '{"objects": [3]}')["branch"] == "trial"
-    assert said(capsys, "world", "branch", world)[1] == {"": ">", "branch": "trial", "revision": 4}
+    assert said(capsys, "world", "branch", world)[1] == {"here": True, "branch": "trial", "revision": 4}
     assert said(capsys, "world", "verify", world)["sound"] is True
     assert said(capsys, "world", "checkout", world, "main")["revision"] == 2
     assert said(capsys, "world", "branch", world, "trial", "--delete") == {"deleted": "trial"}
@@ -99,7 +104,11 @@ def test_text_for_people(world: Path, capsys: pytest.CaptureFixture[str]):
     main(["world", "log", str(world)])
     assert capsys.readouterr().out.splitlines()[1].startswith(">  2         1       move")
     main(["world", "diff", str(world), "1"])
-    assert capsys.readouterr().out == "object 3: pose\n"
+    assert capsys.readouterr().out == "object 3 (3): pose\n"
+    main(["world", "edit", str(world), "move", '{"objects": ["object 3"], "offset": [0, 0, 1]}'])
+    assert capsys.readouterr().out == "Revision 3 of main: object 3 (3): pose.\n"
+    main(["world", "edit", str(world), "move", '{"objects": [3], "offset": [0, 0, 0]}'])
+    assert capsys.readouterr().out == "Nothing changed.\n"
     main(["world", "verify", str(world)])
     assert capsys.readouterr().out.startswith("Sound: ")
 
@@ -115,8 +124,8 @@ def test_bad_input_gets_one_sentence(world: Path, capsys: pytest.CaptureFixture[
     """What was expected, what came, and what to do."""
     nowhere = world.with_name("none.world")
     for words, message in {
-        ("world", "undo", world): "gaussworld world undo: expected something to undo on main, got its first",
-        ("world", "redo", world): "expected something to redo on main",
+        ("world", "undo", world): "gaussworld world undo: expected at most 0 step(s) to undo on main, got 1",
+        ("world", "redo", world): "expected at most 0 step(s) to redo on main, got 1",
         ("world", "undo", world, "--steps", 0): "--steps: expected at least 1, got 0",
         ("world", "log", world, "--limit", -1): "--limit: expected at least 1, got -1",
         ("world", "list", nowhere): "expected a world or a folder with worlds, got",
@@ -146,6 +155,8 @@ def test_damage_is_a_failure(world: Path, capsys: pytest.CaptureFixture[str]):
     data = bytearray(pack.read_bytes())
     data[200] ^= 1
     pack.write_bytes(data)
+    text = failed(capsys, "world", "pack", world)
+    assert "expected a sound world to pack, got damage: " in text
     text = failed(capsys, "world", "verify", world)
     assert "expected a sound world, got 1 damaged place(s)" in text
 

@@ -171,7 +171,7 @@ def test_branches_and_tags(store: Store):
         store.remove_ref("branch", "trial")
     with pytest.raises(ConfigError, match="expected a new name, got 'clean', which is taken"):
         store.add_ref("branch", "clean", 1)
-    for name in ("", "12", "a\nb", " a"):
+    for name in ("", "12", "a\nb", " a", "a b"):
         with pytest.raises(ConfigError, match="expected a name for the tag"):
             store.add_ref("tag", name, 1)
     with pytest.raises(
@@ -214,6 +214,26 @@ def test_collecting_frees_what_no_name_leads_to(store: Store):
         store.read(2)
     commit(store, shifted(store.read(3).world, 6), store.read(3))
     assert drain(verify(store)).result.damages == ()
+
+
+def test_collecting_again_does_not_grow(store: Store):
+    """What was written anew waits for its removal; that is no reason to write it again."""
+    base = store.read(1)
+    commit(store, shifted(base.world, 1), base)
+    first = drain(collect(store, compact=True)).result
+    assert first.bytes_waiting > 0
+    again = [drain(collect(store, compact=choice)).result for choice in (None, True)]
+    assert [each.bytes_after for each in again] == [first.bytes_after] * 2
+
+
+def test_the_same_world_makes_no_revision(store: Store):
+    """To the bit, and whatever the tensors are."""
+    base = store.read(1)
+    item = base.world.objects[3]
+    copy = dataclasses.replace(item, gaussians=item.gaussians.map(torch.clone))
+    again = commit(store, base.world.with_object(copy), base)
+    assert again is base and len(store.revisions()) == 1
+    assert sum(sizes(store)) == sizes(store)[0]
 
 
 def test_a_writer_that_has_not_committed_keeps_its_pack(store: Store):
