@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import io
 from .camera import Camera
-from .capture import Capture
+from .capture import Capture, Frame
 from .errors import CaptureError, ConfigError, FileFormatError
 from .facts import capture_facts, finite, gaussian_facts, robust_bounds, table, world_facts
 from .gaussians import Gaussians
@@ -41,7 +41,7 @@ class Viewpoint:
     """Where to look from: a camera of a capture, an eye and a target, or nothing, which frames the scene."""
 
     camera: Path | None = None
-    """A transforms.json, or the folder of a run, a capture or a COLMAP model, whose camera to take."""
+    """A transforms.json, or the folder of a world, a run, a capture or a COLMAP model, whose camera to take."""
     index: int | None = None
     """Which of its cameras, counted from 0; default: the first."""
     eye: Vector | None = None
@@ -319,7 +319,10 @@ def _size(view: Viewpoint, width: int, height: int) -> tuple[int, int]:
 
 
 def _cameras(path: Path) -> Capture:
-    """A capture; one whose pictures are all elsewhere still has its cameras."""
+    """A capture; one whose pictures are all elsewhere still has its cameras, and so has a stored world."""
+    if io.holds_world(path):
+        cameras = io.load_world(path).cameras
+        return Capture(tuple(Frame(camera, Path(f"camera {i}")) for i, camera in enumerate(cameras)))
     try:
         return io.load_capture(path)
     except CaptureError:

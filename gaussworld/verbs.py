@@ -46,6 +46,7 @@ VERBS: dict[str, Verb] = {
             "log": "Show a world's history.",
             "diff": "Say what differs between two revisions.",
             "edit": "Do one edit, given as JSON.",
+            "edits": "List the edits, or the fields of one.",
             "undo": "Go back, one revision or several.",
             "redo": "Go forward again.",
             "branch": "List branches, or begin one.",

@@ -71,7 +71,7 @@ def load(path: Path | str) -> Gaussians:
     """
     path = _existing(path)
     if holds_world(path):
-        return World.open(path).posed().shown()
+        return World.open(path).shown()
     try:
         return _format_of(path).read(path)
     except OSError as error:
@@ -156,7 +156,7 @@ def save_world(world: World, path: Path | str) -> None:
     if path.suffix.lower() in WORLD_FORMATS:
         cast(WorldFormat, _format_of(path)).write_world(world, path)
     else:
-        save(world.posed().shown(), path, up=world.up, metres_per_unit=world.metres_per_unit)
+        save(world.shown(), path, up=world.up, metres_per_unit=world.metres_per_unit)
 
 
 def load_capture(

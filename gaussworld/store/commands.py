@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from .. import io
-from ..edit import between
+from ..edit import EDITS, between
 from ..edit.change import Change
+from ..edit.describe import described, named, summary
 from ..edit.plain import from_plain, with_ids
 from ..errors import ConfigError, FileFormatError, GaussWorldError, StoreError
 from ..gaussians import DELETED
@@ -153,6 +154,25 @@ def edit(
     what = "; ".join([f"{row['object']}: {row['what']}" for row in done["objects"]] + done["world"])
     text = f"Revision {number} of {session.branch}: {what}." if number != was else "Nothing changed."
     _say(facts, text, json)
+
+
+def edits(name: str | None = None, /, *, json: bool = False) -> None:
+    """List the edits, or say what the fields of one are.
+
+    Args:
+        name: an edit, or a part of one: target, box, sphere, polygon; default: list all edits.
+        json: print JSON for programs.
+    """
+    if name is None:
+        rows = [{"edit": each, "what": summary(kind)} for each, kind in sorted(EDITS.items())]
+        _say(rows, _table(rows), json)
+        return
+    try:
+        kind = named(name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    rows = [vars(field) for field in described(kind)]
+    _say(rows, f"{name}: {summary(kind)}\n\n{_table(rows)}", json)
 
 
 def undo(world: WorldPath, /, *, steps: int = 1, branch: str | None = None, json: bool = False) -> None:

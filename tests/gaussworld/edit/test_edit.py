@@ -1,7 +1,9 @@
 """Every edit: what it does, that undo and redo are exact, and what it refuses."""
 
 import dataclasses
+import json
 import math
+import re
 
 import hypothesis.strategies as st
 import pytest
@@ -211,8 +213,6 @@ def test_do_undo_redo_is_the_identity(name: str):
 @given(st.sampled_from([name for name in EVERY if name != "add"]).flatmap(EVERY.__getitem__))
 def test_json_keeps_every_edit(change: edit.Edit):
     """What a program sends as JSON does the same as the edit it was made of."""
-    import json
-
     again = from_plain(change.name, json.loads(json.dumps(to_plain(change))))
     world = tabletop()
     try:
@@ -525,3 +525,15 @@ def test_files_can_be_refused():
     """A server need not read the files that a client names."""
     with pytest.raises(EditError, match=r"add\.gaussians: expected no file, got '/etc/passwd'"):
         from_plain("add", {"gaussians": "/etc/passwd", "new_name": "x"}, load=None)
+
+
+def test_the_examples_of_the_documentation_are_edits(repository):
+    """Every edit has one, and each can be read."""
+    text = (repository / "docs" / "worlds.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^gaussworld world edit W ([a-z-]+) '(.*?)'", text, re.M)
+    assert {name for name, _ in examples} == set(edit.EDITS)
+    names = {"mug": 1, "lid": 2, "table": 3}
+    world = World({n: WorldObject(n, name, blob(3, n)) for name, n in names.items()})
+    for name, fields in examples:
+        plain = with_ids(json.loads(fields), world)
+        assert from_plain(name, plain, load=lambda path: blob(3, 0)).name == name

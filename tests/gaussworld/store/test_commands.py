@@ -61,7 +61,7 @@ def test_a_life_of_a_world(world: Path, capsys: pytest.CaptureFixture[str]):
     assert log[1]["fields"] == {"objects": [3], "offset": [0.0, 0.0, 0.5]}
     assert [row["revision"] for row in said(capsys, "world", "log", world, "--object", 3)] == [3, 2, 1]
     assert said(capsys, "world", "diff", world, 1, 3)["objects"] == [
-        {"object": "object 3", "what": "name, pose"}
+        {"object": "cup (3)", "what": "name, pose"}
     ]
     assert said(capsys, "world", "tag", world, "first", "--at", 1) == {"tag": "first", "revision": 1}
     assert said(capsys, "world", "branch", world, "trial", "--at", "first") == {
@@ -111,6 +111,19 @@ def test_text_for_people(world: Path, capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out == "Nothing changed.\n"
     main(["world", "verify", str(world)])
     assert capsys.readouterr().out.startswith("Sound: ")
+
+
+def test_every_edit_explains_its_fields(capsys: pytest.CaptureFixture[str]):
+    """Each field has a type, and those that need one a meaning."""
+    from gaussworld.edit import EDITS
+
+    assert [row["edit"] for row in said(capsys, "world", "edits")] == sorted(EDITS)
+    for name in (*EDITS, "target", "box", "sphere", "polygon"):
+        assert all(row["kind"] for row in said(capsys, "world", "edits", name))
+    rotate = {row["name"]: row for row in said(capsys, "world", "edits", "rotate")}
+    assert rotate["rotation"]["kind"] == "4 numbers" and rotate["rotation"]["meaning"].startswith("wxyz")
+    assert rotate["about"]["default"] == "null" and rotate["objects"]["default"] == ""
+    assert "expected an edit among add, box" in failed(capsys, "world", "edits", "fly")
 
 
 def test_help_lists_the_family(capsys: pytest.CaptureFixture[str]):
