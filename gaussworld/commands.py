@@ -41,7 +41,7 @@ class Viewpoint:
     """Where to look from: a camera of a capture, an eye and a target, or nothing, which frames the scene."""
 
     camera: Path | None = None
-    """A transforms.json, or the folder of a world, a run, a capture or a COLMAP model, whose camera to take."""
+    """A transforms.json, or a world, a run, a capture or a COLMAP model, whose camera to take."""
     index: int | None = None
     """Which of its cameras, counted from 0; default: the first."""
     eye: Vector | None = None

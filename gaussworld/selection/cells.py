@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from . import compiled
+
 #: Cubes up to this many steps away can hold a point within the distance: two sides are 1.15 distances.
 REACH = 2
 #: Steps to the columns of cubes (x, y) within reach.
@@ -49,7 +51,11 @@ class Cells:
         """
         if not 0 < distance < math.inf:
             raise ValueError(f"expected a positive finite distance, got {distance}")
-        keys, steps = _keys(points, distance / math.sqrt(3) * (1 - 1e-9))
+        side = distance / math.sqrt(3) * (1 - 1e-9)
+        made = compiled.sorted_cubes(points, side) if compiled.usable(points) else None
+        if made is not None:
+            return cls(distance, *made)
+        keys, steps = _keys(points, side)
         keys, rows = _sorted(keys)
         return cls(distance, points.index_select(0, rows), rows, *_runs(keys), steps)
 
@@ -60,6 +66,12 @@ class Cells:
     def owners(self) -> Int[Tensor, " m"]:
         """The cube of each sorted point; only where no cubes were left out."""
         return torch.arange(len(self)).repeat_interleave(self.counts, output_size=len(self.points))
+
+    @property
+    def raw(self) -> compiled.Cubes:
+        """For the kernels, while these cells live."""
+        parts = self.points, self.keys, self.starts, self.counts
+        return compiled.Cubes.of(*parts, self.steps, self.distance)
 
     def only(self, kept: Bool[Tensor, " m"]) -> "Cells":
         """The same grid with some of the sorted points left out; nothing is sorted again."""
@@ -75,7 +87,10 @@ class Cells:
     def any(self, marked: Bool[Tensor, " m"]) -> Bool[Tensor, " c"]:
         """Cubes in which a marked sorted point lies."""
         found = torch.zeros(len(self), dtype=torch.bool)
-        found[self.owners[marked.nonzero()[:, 0]]] = True
+        rows = marked.nonzero()[:, 0]
+        # The last cube that begins at the point or before; for a few there is no need to know the cubes of all.
+        few = len(rows) < _FEW
+        found[torch.searchsorted(self.starts, rows, right=True) - 1 if few else self.owners[rows]] = True
         return found
 
     def around(self, other: "Cells") -> Bool[Tensor, " c"]:
@@ -120,7 +135,8 @@ class Cells:
     def within(self, other: "Cells", a: Int[Tensor, " p"], b: Int[Tensor, " p"]) -> Bool[Tensor, " p"]:
         """Pairs of sorted points that are within the distance, in double precision."""
         apart = self.points.index_select(0, a).double() - other.points.index_select(0, b).double()
-        return apart.square_().sum(-1) <= self.distance * self.distance
+        x, y, z = apart.square_().unbind(dim=1)
+        return x + y + z <= self.distance * self.distance
 
     def point_pairs(
         self, other: "Cells", mine: Int[Tensor, " p"], theirs: Int[Tensor, " p"]
@@ -168,7 +184,7 @@ def _sorted(keys: Tensor) -> tuple[Tensor, Tensor]:
     """Keys in ascending order and the row of each."""
     bits = max(len(keys) - 1, 1).bit_length()
     if not len(keys) or int(keys.max()) >= 1 << (63 - bits):
-        return torch.sort(keys)
+        return torch.sort(keys, stable=True)
     # Numpy sorts 500,000 numbers in 4 ms, a third of torch's time, when key and row are one number.
     packed = torch.from_numpy(np.sort(((keys << bits) | torch.arange(len(keys))).numpy()))
     return packed >> bits, packed & ((1 << bits) - 1)

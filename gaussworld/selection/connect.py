@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..gaussians import Gaussians
 from ..threads import one_torch_thread
+from . import compiled
 from .cells import Cells
 from .color import like_color
 from .masks import BLOCK, check_mask, selectable
@@ -96,7 +97,7 @@ def connected(
     """
     check_mask(gaussians, seeds)
     index = _index(gaussians, distance, index)
-    cells, starts = index.cells, seeds.cpu()[index.cells.rows]
+    cells, starts = index.cells, seeds.cpu().index_select(0, index.cells.rows)
     if not bool(starts.any()):
         return torch.zeros_like(seeds)
     if color_tolerance is not None:
@@ -106,12 +107,12 @@ def connected(
             # What the plain flood does not reach, this one does not either.
             alike &= _same(index.parts, cells.any(starts))[cells.owners]
         cells, starts = cells.only(alike), starts[alike]
-    if "parts" in vars(index) and color_tolerance is None:
+    if color_tolerance is None and ("parts" in vars(index) or compiled.usable(cells.points)):
         reached = _same(index.parts, cells.any(starts))
     else:
         reached = _flooded(cells, cells.any(starts))
     found = torch.zeros(len(gaussians), dtype=torch.bool)
-    found[cells.rows[reached[cells.owners]]] = True
+    found[cells.rows] = reached.repeat_interleave(cells.counts, output_size=len(cells.rows))
     return found.to(seeds.device)
 
 
@@ -119,11 +120,13 @@ def _same(parts: Int[Tensor, " c"], chosen: Bool[Tensor, " c"]) -> Bool[Tensor, 
     """Cubes in the same part as a chosen one."""
     held = torch.zeros(len(parts), dtype=torch.bool)
     held[parts[chosen]] = True
-    return held[parts]
+    return held.index_select(0, parts)
 
 
 def _flooded(cells: Cells, wet: Bool[Tensor, " c"]) -> Bool[Tensor, " c"]:
     """Cubes that a flood from the wet ones reaches; only what is beside the water is looked at closely."""
+    if compiled.usable(cells.points):
+        return _same(connected_cubes(cells), wet)
     labels = _join(len(cells), _rough_edges(cells))
     reached = torch.zeros(len(cells), dtype=torch.bool)
     fresh = labels[wet]
@@ -178,13 +181,15 @@ def _sample_distances(cells: Cells, every: int) -> Float[Tensor, " s"]:
 
 
 def connected_cubes(cells: Cells) -> Int[Tensor, " c"]:
-    """The connected part of each cube, each number below the number of cubes.
+    """The connected part of each cube, numbered in the order of their first cubes.
 
     One point of each cube stands for it at first, which joins nearly all that belongs together. What is left,
     the cubes outside the largest part, is then compared with all around it, point by point.
     """
     if len(cells) < 2:
         return torch.zeros(len(cells), dtype=torch.long)
+    if compiled.usable(cells.points):
+        return compiled.connected_parts(cells.raw)
     labels = _join(len(cells), _rough_edges(cells))
     outside = labels != labels.bincount().argmax()
     others, mine_labels = cells.only(outside[cells.owners]), labels[outside]
@@ -237,14 +242,15 @@ def _join(count: int, edges: Int[Tensor, "2 e"]) -> Int[Tensor, " v"]:
 
 def _numbered(cells: Cells, parts: Tensor, n: int) -> Int[Tensor, " n"]:
     """Labels of all rows, parts in order of size, then of their first row; -1 outside the cells."""
-    labels, owners = torch.full((n,), -1), cells.owners
-    number, sizes = parts[owners], torch.zeros(len(cells), dtype=torch.long)
-    sizes.index_add_(0, parts, cells.counts)
-    firsts = torch.full((len(cells),), n).scatter_reduce_(0, number, cells.rows, "amin")
+    count = int(parts.max()) + 1 if len(parts) else 0
+    sizes = torch.zeros(count, dtype=torch.long).index_add_(0, parts, cells.counts)
+    # The rows of a cube ascend.
+    firsts = torch.full((count,), n).scatter_reduce_(0, parts, cells.rows[cells.starts], "amin")
     order = np.lexsort((firsts.numpy(), -sizes.numpy()))
-    rank = torch.empty(len(cells), dtype=torch.long)
-    rank[torch.from_numpy(order)] = torch.arange(len(cells))
-    labels[cells.rows] = rank[number]
+    rank = torch.empty(count, dtype=torch.long)
+    rank[torch.from_numpy(order)] = torch.arange(count)
+    labels = torch.full((n,), -1)
+    labels[cells.rows] = rank[parts].repeat_interleave(cells.counts, output_size=len(cells.points))
     return labels
 
 

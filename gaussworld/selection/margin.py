@@ -1,10 +1,12 @@
 """Selections that grow or shrink by a distance."""
 
+import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from ..gaussians import Gaussians
 from ..threads import one_torch_thread
+from . import compiled
 from .cells import Cells
 from .connect import Neighborhood
 from .masks import check_mask, selectable
@@ -26,15 +28,8 @@ def grow(
         ValueError: the distance is not positive and finite, or lengths differ.
     """
     check_mask(gaussians, mask)
-    found = mask & selectable(gaussians)
-    if not bool(found.any()):
-        return found
-    if index is None or index.cells.distance != distance or index.count != len(gaussians):
-        index = Neighborhood.of(gaussians, distance)
-    reached = _reached(index.cells, found.cpu()[index.cells.rows])
-    found = found.clone()
-    found[index.cells.rows[reached].to(found.device)] = True
-    return found
+    inside = mask & selectable(gaussians)
+    return inside | _near(gaussians, inside, distance, index)
 
 
 @one_torch_thread()
@@ -47,11 +42,26 @@ def shrink(
     """
     check_mask(gaussians, mask)
     free = selectable(gaussians)
-    return mask & free & ~grow(gaussians, free & ~mask, distance, index)
+    return mask & free & ~_near(gaussians, free & ~mask, distance, index)
+
+
+def _near(
+    gaussians: Gaussians, inside: Bool[Tensor, " n"], distance: float, index: Neighborhood | None
+) -> Bool[Tensor, " n"]:
+    """Selectable rows within the distance of those inside, which are selectable too."""
+    if not bool(inside.any()):
+        return inside
+    if index is None or index.cells.distance != distance or index.count != len(gaussians):
+        index = Neighborhood.of(gaussians, distance)
+    cells, found = index.cells, torch.zeros(len(inside), dtype=torch.bool)
+    found[cells.rows] = _reached(cells, inside.cpu().index_select(0, cells.rows))
+    return found.to(inside.device)
 
 
 def _reached(cells: Cells, inside: Bool[Tensor, " m"]) -> Bool[Tensor, " m"]:
-    """Sorted points within the distance of those inside."""
+    """Sorted points within the distance of those inside, all of their cubes included."""
+    if compiled.usable(cells.points):
+        return compiled.reached(cells.raw, inside)
     full = cells.any(inside)
     reached = full[cells.owners]
     others, chosen = cells.cubes(~full), cells.cubes(full)

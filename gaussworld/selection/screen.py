@@ -1,6 +1,7 @@
 """Selection in a picture: rectangle, polygon and brush, through everything or only what is seen."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float
@@ -38,10 +39,9 @@ def in_rectangle(
         front_only: leave out what is hidden behind something; see `seen`.
     """
     (left, right), (top, bottom) = (sorted(pair) for pair in zip(low, high))
-    pixels, depths = projected(gaussians, camera)
-    x, y = pixels.unbind(dim=1)
-    found = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
-    return _finish(found, gaussians, camera, pixels, depths, front_only)
+    places = projected(gaussians, camera)
+    found = _between(places, left, right, top, bottom) & selectable(gaussians)
+    return _finish(found, gaussians, camera, places, front_only)
 
 
 @one_torch_thread()
@@ -61,9 +61,9 @@ def in_polygon(
     """
     if len(points) < 3 or not bool(torch.isfinite(points).all()):
         raise ValueError(f"expected at least 3 finite corners, got {points.tolist()[:4]}")
-    pixels, depths = projected(gaussians, camera)
-    inside = inside_polygon(pixels.cpu(), points).to(pixels.device)
-    return _finish(inside, gaussians, camera, pixels, depths, front_only)
+    places = projected(gaussians, camera)
+    found = _inside(places, gaussians, points, 0.0, lambda pixels: inside_polygon(pixels, points))
+    return _finish(found, gaussians, camera, places, front_only)
 
 
 @one_torch_thread()
@@ -88,29 +88,53 @@ def in_brush(
     """
     if not len(stroke) or not bool(torch.isfinite(stroke).all()) or not 0 < radius < math.inf:
         raise ValueError(f"expected finite points and a positive radius, got {stroke.tolist()[:4]}, {radius}")
-    pixels, depths = projected(gaussians, camera)
-    touched = near_stroke(pixels.cpu(), stroke, radius).to(pixels.device)
-    return _finish(touched, gaussians, camera, pixels, depths, front_only)
+    places = projected(gaussians, camera)
+    found = _inside(places, gaussians, stroke, radius, lambda pixels: near_stroke(pixels, stroke, radius))
+    return _finish(found, gaussians, camera, places, front_only)
 
 
-def projected(gaussians: Gaussians, camera: Camera) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"]]:
-    """Pixels and z-depths of all centres; NaN where the camera does not see: behind it or past its lens."""
-    pixels, depths = [], []
-    means, distorted = gaussians.means.detach(), bool(camera.distortion)
-    view = camera.to(means.device)
-    camera_from_world, K = view.camera_from_world.to(means), view.K.to(means)
-    for part in means.split(BLOCK):
-        at = part @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
-        behind = at[:, 2] <= 0
-        if distorted:
+def projected(gaussians: Gaussians, camera: Camera) -> Float[Tensor, "3 n"]:
+    """Pixel x, y and z-depth of all centres; x is NaN where the camera does not see: behind it, past its lens."""
+    means = gaussians.means.detach()
+    view, found = camera.to(means.device), means.new_empty(3, len(means))
+    camera_from_world = view.camera_from_world.detach().to(means)
+    (fx, _, cx), (_, fy, cy), _ = camera.K.detach().tolist()
+    for part, out in zip(means.split(BLOCK), found.split(BLOCK, dim=1)):
+        torch.addmm(camera_from_world[:3, 3, None], camera_from_world[:3, :3], part.T, out=out)
+        x, y, z = out
+        behind = z <= 0
+        if view.distortion:
+            at = out.T.contiguous()
             behind |= ~camera_holds(view, at)
-        x, y = view.distort(at).unbind(dim=1)
-        pixel = torch.stack([x * K[0, 0] + K[0, 2], y * K[1, 1] + K[1, 2]], dim=1)
-        pixels.append(pixel.masked_fill_(behind[:, None], math.nan))
-        depths.append(at[:, 2])
-    if not pixels:
-        return means.new_zeros(0, 2), means.new_zeros(0)
-    return torch.cat(pixels), torch.cat(depths)
+            x[:], y[:] = view.distort(at).unbind(dim=1)
+        else:
+            x.div_(z)
+            y.div_(z)
+        x.mul_(fx).add_(cx).masked_fill_(behind, math.nan)
+        y.mul_(fy).add_(cy)
+    return found
+
+
+def _between(places: Tensor, left: float, right: float, top: float, bottom: float) -> Bool[Tensor, " n"]:
+    x, y, _ = places
+    return (x >= left).logical_and_(x <= right).logical_and_(y >= top).logical_and_(y <= bottom)
+
+
+def _inside(
+    places: Tensor,
+    gaussians: Gaussians,
+    outline: Tensor,
+    margin: float,
+    test: Callable[[Tensor], Tensor],
+) -> Bool[Tensor, " n"]:
+    """Selectable rows inside an outline; the test sees those within its bounds only."""
+    # A pixel more, against rounding.
+    left, top = (outline.detach().amin(dim=0) - (margin + 1)).tolist()
+    right, bottom = (outline.detach().amax(dim=0) + (margin + 1)).tolist()
+    found = _between(places, left, right, top, bottom) & selectable(gaussians)
+    rows = found.nonzero()[:, 0]
+    found[rows] = test(places[:2].index_select(1, rows).T.cpu()).to(found.device)
+    return found
 
 
 @one_torch_thread()
@@ -120,19 +144,19 @@ def seen(gaussians: Gaussians, camera: Camera) -> Bool[Tensor, " n"]:
     The depth is that of a small rendering, in which hidden and deleted Gaussians do not take part but locked
     ones do. A Gaussian reaches so far as two of its largest deviations, or one hundredth of the depth.
     """
-    pixels, depths = projected(gaussians, camera)
-    return _unhidden(gaussians, camera, pixels, depths, drawn(gaussians))
+    return _unhidden(gaussians, camera, projected(gaussians, camera), drawn(gaussians))
 
 
-def _unhidden(gaussians: Gaussians, camera: Camera, pixels: Tensor, depths: Tensor, wanted: Tensor) -> Tensor:
+def _unhidden(gaussians: Gaussians, camera: Camera, places: Tensor, wanted: Tensor) -> Tensor:
     """Which of the wanted rows are in the picture and not hidden."""
-    x, y = pixels.unbind(dim=1)
+    x, y, _ = places
     inside = wanted & (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
     found, rows = torch.zeros_like(wanted), inside.nonzero()[:, 0]
     if not len(rows):
         return found
-    depths = depths.index_select(0, rows)
-    behind = depths - _surface(gaussians, camera, pixels.index_select(0, rows))
+    places = places.index_select(1, rows)
+    depths = places[2]
+    behind = depths - _surface(gaussians, camera, places[:2].T)
     a, b, c = gaussians.log_scales.detach().index_select(0, rows).unbind(dim=1)
     deviations = torch.maximum(torch.maximum(a, b), c).exp_()
     found[rows] = behind <= _SEEN_DEVIATIONS * deviations + _SEEN_DEPTH * depths
@@ -158,10 +182,7 @@ def _surface(gaussians: Gaussians, camera: Camera, pixels: Tensor) -> Float[Tens
     return depths.flatten().index_select(0, y * small.width + x)
 
 
-def _finish(
-    found: Tensor, gaussians: Gaussians, camera: Camera, pixels: Tensor, depths: Tensor, front_only: bool
-) -> Tensor:
-    found = found & selectable(gaussians)
+def _finish(found: Tensor, gaussians: Gaussians, camera: Camera, places: Tensor, front_only: bool) -> Tensor:
     if front_only and bool(found.any()):
-        return _unhidden(gaussians, camera, pixels, depths, found)
+        return _unhidden(gaussians, camera, places, found)
     return found

@@ -93,6 +93,9 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
         c_int,
         [c_void_p, c_void_p, c_int32, c_int32, c_float, POINTER(c_double), c_void_p],
     ),
+    "gw_cells_sort": (c_int, [c_void_p, c_int64, c_double, *[c_void_p] * 7]),
+    "gw_cells_parts": (c_int, [c_void_p] * 2),
+    "gw_cells_reach": (c_int, [c_void_p] * 3),
 }
 
 
