@@ -57,7 +57,9 @@ def _dispatch(words: Sequence[str], verbose: bool) -> int:
         sys.stdout.write(overview(verb))
         return 0
     if verb not in VERBS:
-        known = [name for name in VERBS if name.startswith(verb.split()[0] + " ")] or [*VERBS]
+        family = verb.split()[0]
+        known = [name for name in VERBS if name.startswith(f"{family} ")]
+        known = known or [name for name in VERBS if " " not in name] + sorted(families())
         close = difflib.get_close_matches(verb, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"verbs are {', '.join(known)}"
         raise ConfigError(f"expected a verb, got {verb!r}; {hint}")

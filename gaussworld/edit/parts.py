@@ -201,7 +201,8 @@ class Separate:
         pieces = [piece for piece in sizes.argsort(descending=True, stable=True).tolist()[1:]]
         pieces = [piece for piece in pieces if int(sizes[piece]) >= self.at_least]
         if not pieces:
-            raise ValueError(f"object {item.id} ({item.name}): expected pieces that do not touch, got one")
+            wanted = f"pieces of {self.at_least} Gaussians that do not touch"
+            raise ValueError(f"object {item.id} ({item.name}): expected {wanted}, got none")
         taken = torch.zeros(len(labels), dtype=torch.bool)
         for piece in pieces:
             mask = labels == piece

@@ -238,7 +238,10 @@ def _existing(path: Path | str) -> Path:
         got = (
             "a folder" if path.is_dir() else "something that is no file" if path.exists() else "no such file"
         )
-        raise FileFormatError(f"{path}: expected a file of Gaussians ({', '.join(FORMATS)}), got {got}")
+        kinds = f"a stored world, the folder of a run, or a file of Gaussians ({', '.join(FORMATS)})"
+        raise FileFormatError(f"{path}: expected {kinds}, got {got}")
+    if path.suffix.lower() == ".worldz":
+        raise FileFormatError(f"{path} is a packed world; unpack it: gaussworld world unpack {path}")
     return path
 
 

@@ -268,7 +268,7 @@ def verify(world: WorldPath, /, *, json: bool = False) -> None:
     facts = {"sound": not damages, "chunks": found.chunks, "bytes": found.bytes, "damages": damages}
     lines = [
         f"{damage.problem}\n  objects: {', '.join(damage.objects) or 'none'}"
-        f"\n  revisions: {', '.join(map(str, damage.revisions)) or 'none'}"
+        f"\n  revisions: {_spans(damage.revisions) or 'none'}"
         for damage in found.damages
     ]
     sound = f"Sound: {found.chunks:,} chunks, {found.bytes / 1e6:,.1f} MB."
@@ -482,6 +482,17 @@ def _json_object(text: str) -> Mapping[str, Any]:
     if not isinstance(fields, dict):
         raise ConfigError(f"expected the edit's fields as a JSON object, got {text[:80]!r}")
     return fields
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """1, 2, 3, 7 as 1-3, 7."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(f"{low}-{high}" if high > low else str(low) for low, high in spans)
 
 
 def _when(seconds: float) -> str:

@@ -149,7 +149,7 @@ class Database:
         if version > FORMAT_VERSION or version < min([*MIGRATIONS, FORMAT_VERSION]):
             raise StoreError(
                 f"{self.path}: expected format version {min([*MIGRATIONS, FORMAT_VERSION])} to"
-                f" {FORMAT_VERSION}, got {version}; open it with the gaussworld that made it, or a newer one"
+                f" {FORMAT_VERSION}, got {version}; open it with the version that made it, or a newer one"
             )
         return version
 

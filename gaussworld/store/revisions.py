@@ -428,7 +428,12 @@ class Store:
             if ref.name == name:
                 return ref
         known = ", ".join(ref.name for ref in refs) or "none"
-        raise ConfigError(f"expected a {kind} of this world, got {name!r}; there are: {known}")
+        raise ConfigError(
+            f"expected a {kind} of this world, got {name!r}; there are: {known};"
+            f" `gaussworld world branch W NAME --at {name}` begins one at a tag or a revision"
+            if kind == "branch" and any(ref.name == name for ref in self.refs())
+            else f"expected a {kind} of this world, got {name!r}; there are: {known}"
+        )
 
     def _check_head(self, branch: str, parent: int | None, op: str) -> None:
         heads = {ref.name: ref.revision for ref in self.refs() if ref.kind == "branch"}

@@ -96,7 +96,8 @@ def unpack(path: Path | str, target: Path | str) -> Generator[Event[Path], None,
     if target.exists():
         raise StoreError(f"expected a new folder for the world, got {target}, which exists; choose another")
     if not path.is_file():
-        raise FileFormatError(f"expected a {SUFFIX} file, got {path}, which is none")
+        got = "a folder" if path.is_dir() else "no such file"
+        raise FileFormatError(f"{path}: expected a {SUFFIX} file, got {got}")
     build = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open_archive(path, max_total_bytes=_MOST_BYTES, max_entries=_MOST_PACKS) as archive:

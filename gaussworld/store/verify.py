@@ -58,7 +58,7 @@ def verify(store: Store) -> Generator[Event[Verified], None, None]:
         if name not in places:
             damages.append(_damage(f"chunk {name} is lost", users))
     damages += needs.unreadable
-    yield Done(Verified(len(places), total, tuple(damages)))
+    yield Done(Verified(len(places), total, tuple(_merged(damages))))
 
 
 def _problem(store: Store, name: str, at: Location) -> str | None:
@@ -122,6 +122,16 @@ def needed_by(link: Any, node: Callable[[str], Any]) -> list[str]:
     """The hashes of a block: its own, if it is a node, and those of its chunks."""
     chunks = [name for column in block_of(link, node).columns.values() for name in column.chunks]
     return [link, *chunks] if isinstance(link, str) else chunks
+
+
+def _merged(damages: list[Damage]) -> list[Damage]:
+    """One entry for each problem: a pack that is missing is one, however many chunks it held."""
+    objects: dict[str, set[str]] = {}
+    revisions: dict[str, set[int]] = {}
+    for damage in damages:
+        objects.setdefault(damage.problem, set()).update(damage.objects)
+        revisions.setdefault(damage.problem, set()).update(damage.revisions)
+    return [Damage(name, tuple(sorted(objects[name])), tuple(sorted(revisions[name]))) for name in objects]
 
 
 def _damage(problem: str, users: set[tuple[str, int]]) -> Damage:

@@ -486,7 +486,7 @@ def test_simplify_keeps_shares():
         (edit.SetUp((0.0, 0.0, 0.0)), "set-up: up: expected a direction"),
         (edit.SetScale((1.0, 0.0, 0.0), (1.0, 0.0, 0.0), 1.0), "set-scale: expected two different points"),
         (edit.Simplify(1), "simplify: count: expected 5 to 473 Gaussians, got 1"),
-        (edit.Separate(1, 1.0), "separate: object 1 .* expected pieces that do not touch, got one"),
+        (edit.Separate(1, 1.0), "separate: object 1 .* expected pieces of 50 .*, got none"),
         (edit.Grade(edit.Target((1,)), exposure=99.0), "grade: exposure: expected -8 to 8, got 99"),
         (edit.Recolour(edit.Target((1,)), (2.0, 0.0, 0.0)), "recolour: expected rgb and"),
     ],
@@ -511,7 +511,7 @@ def test_nonsense_is_refused_in_one_sentence(as_in_production: None, change: edi
         ("erase", {"target": {"rows": {"x": 1}}}, "expected pairs of rows by object id"),
         ("erase", {"target": {"rows": {"1": [[0.5, 1]]}}}, "expected pairs of rows by object id"),
         ("erase", {"target": {"rows": {"01": [[0, 1]]}}}, "expected ids of objects, got '01'"),
-        ("add", {"gaussians": "nowhere.ply", "new_name": "x"}, "expected a file of .*, got no such file"),
+        ("add", {"gaussians": "nowhere.ply", "new_name": "x"}, "or a file of Gaussians .*, got no such file"),
         ("crop", {"volume": {"radius": 1}}, "crop.volume: expected"),
     ],
 )  # fmt: skip

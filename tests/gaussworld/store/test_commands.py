@@ -136,6 +136,7 @@ def test_help_lists_the_family(capsys: pytest.CaptureFixture[str]):
 def test_bad_input_gets_one_sentence(world: Path, capsys: pytest.CaptureFixture[str]):
     """What was expected, what came, and what to do."""
     nowhere = world.with_name("none.world")
+    world.with_suffix(".worldz").touch()
     for words, message in {
         ("world", "undo", world): "gaussworld world undo: expected at most 0 step(s) to undo on main, got 1",
         ("world", "redo", world): "expected at most 0 step(s) to redo on main, got 1",
@@ -150,10 +151,18 @@ def test_bad_input_gets_one_sentence(world: Path, capsys: pytest.CaptureFixture[
         ("world", "tag", world, "--delete"): "expected the name of a tag, got none",
         ("world", "diff", world, "77"): "expected a revision of this world, got 77",
         ("world", "create", world, "--from", world): "which exists; choose another",
-        ("world", "create", nowhere, "--from", nowhere): "expected a file of Gaussians",
+        (
+            "world",
+            "create",
+            nowhere,
+            "--from",
+            nowhere,
+        ): "expected a stored world, the folder of a run, or a file of Gaussians",
         ("world", "pack", world, "-o", "x.zip"): "--out: expected a name that ends in .worldz, got x.zip",
-        ("world", "unpack", nowhere, nowhere): "expected a .worldz file, got",
+        ("world", "unpack", nowhere, nowhere): "none.world: expected a .worldz file, got no such file",
         ("world", "logg", world): "expected a verb, got 'world logg'; did you mean 'world log'?",
+        ("wrld", "list", world): "expected a verb, got 'wrld'; did you mean 'world'?",
+        ("info", world.with_suffix(".worldz")): "unpack it: gaussworld world unpack",
         ("world", "verify"): "gaussworld world verify",
     }.items():
         text = failed(capsys, *words)
