@@ -88,7 +88,7 @@ class Cells:
         """Cubes in which a marked sorted point lies."""
         found = torch.zeros(len(self), dtype=torch.bool)
         rows = marked.nonzero()[:, 0]
-        # The last cube that begins at the point or before; for a few there is no need to know the cubes of all.
+        # The last cube that begins at a point or before; for few there is no need to know those of all.
         few = len(rows) < _FEW
         found[torch.searchsorted(self.starts, rows, right=True) - 1 if few else self.owners[rows]] = True
         return found

@@ -127,6 +127,8 @@ def _flooded(cells: Cells, wet: Bool[Tensor, " c"]) -> Bool[Tensor, " c"]:
     """Cubes that a flood from the wet ones reaches; only what is beside the water is looked at closely."""
     if compiled.usable(cells.points):
         return _same(connected_cubes(cells), wet)
+    if not len(cells):
+        return wet
     labels = _join(len(cells), _rough_edges(cells))
     reached = torch.zeros(len(cells), dtype=torch.bool)
     fresh = labels[wet]

@@ -94,7 +94,7 @@ def in_brush(
 
 
 def projected(gaussians: Gaussians, camera: Camera) -> Float[Tensor, "3 n"]:
-    """Pixel x, y and z-depth of all centres; x is NaN where the camera does not see: behind it, past its lens."""
+    """Pixel x, y and z-depth of all centres; x is NaN behind the camera, and past the edge of its lens."""
     means = gaussians.means.detach()
     view, found = camera.to(means.device), means.new_empty(3, len(means))
     camera_from_world = view.camera_from_world.detach().to(means)
