@@ -2,6 +2,7 @@
 
 import json as json_text
 import math
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,6 +142,8 @@ def sfm(
         )
     settings = settings_of(config, place, video)
     run = claim(out, "sfm", [str(path.resolve()) for path in inputs], settings, resume)
+    if not resume:
+        shutil.rmtree(run.sfm, ignore_errors=True)
     events = _cameras(source, run, ReconConfig(place=place, video=video, sfm=config), resume)
     print(follow(events, "Cameras").result)
 

@@ -211,7 +211,8 @@ def _matrix(value: Any, key: str) -> np.ndarray:
     except (ValueError, TypeError, OverflowError):
         raise ValueError(f"expected a 4x4 or 3x4 matrix of numbers for {key!r}, got {value!r:.60}") from None
     if matrix.shape not in ((4, 4), (3, 4)) or not np.isfinite(matrix).all():
-        raise ValueError(f"expected a finite 4x4 or 3x4 matrix for {key!r}, got shape {matrix.shape}")
+        got = f"shape {matrix.shape}" if np.isfinite(matrix).all() else "NaN or infinity in it"
+        raise ValueError(f"expected a finite 4x4 or 3x4 matrix for {key!r}, got {got}")
     return matrix if matrix.shape == (4, 4) else np.vstack([matrix, [0.0, 0.0, 0.0, 1.0]])
 
 

@@ -7,7 +7,8 @@ from torch import Tensor
 from ..gaussians import Gaussians
 from ..sh import rgb_from_sh0
 from ..threads import one_torch_thread
-from .masks import BLOCK, selectable
+from ..world_object import Vector
+from .masks import BLOCK, selectable, vector_of
 
 # Linear sRGB to the responses of the eye's cones, and their cube roots to lightness and two colour axes:
 # Ottosson 2020, "A perceptual color space for image processing", the matrices of 2021-01-25.
@@ -35,7 +36,7 @@ def oklab(rgb: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
 
 @one_torch_thread()
 def like_color(
-    gaussians: Gaussians, color: Float[Tensor, "3"] | int, tolerance: float = 0.1
+    gaussians: Gaussians, color: Float[Tensor, "3"] | Vector | int, tolerance: float = 0.1
 ) -> Bool[Tensor, " n"]:
     """Gaussians whose view-independent colour is near a given one.
 
@@ -54,7 +55,7 @@ def like_color(
         if not 0 <= color < len(gaussians):
             raise ValueError(f"expected the row of one of {len(gaussians)} Gaussians, got {color}")
         color = gaussians.rgb.detach()[color]
-    wanted = oklab(color.to(sh0))
+    wanted = oklab(vector_of(color, sh0, "color"))
     near = [
         (oklab(rgb_from_sh0(part).clamp_(0, 1)) - wanted).square_().sum(dim=1) <= tolerance * tolerance
         for part in sh0.split(BLOCK)

@@ -1,8 +1,10 @@
 """Which Gaussians may be selected at all, and how a new selection joins the old one."""
 
+from collections.abc import Sequence
 from typing import Literal
 
-from jaxtyping import Bool
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..gaussians import DELETED, HIDDEN, LOCKED, Gaussians
@@ -63,3 +65,15 @@ def _finite(gaussians: Gaussians) -> Tensor:
     total = (x + y).add_(z)
     # No other number taken from itself is nothing: two passes, where torch.isfinite takes four.
     return total.sub_(total) == 0
+
+
+def vector_of(values: Tensor | Sequence[float], like: Tensor, name: str) -> Float[Tensor, "3"]:
+    """Three numbers, given as a tensor or plainly.
+
+    Raises:
+        ValueError: not three.
+    """
+    vector = torch.as_tensor(values, dtype=like.dtype, device=like.device)
+    if vector.shape != (3,):
+        raise ValueError(f"{name}: expected 3 numbers, got shape {tuple(vector.shape)}")
+    return vector

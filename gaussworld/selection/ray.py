@@ -9,7 +9,8 @@ from torch import Tensor
 from ..gaussians import LOCKED, Gaussians
 from ..pose import rotation_from_quats
 from ..threads import one_torch_thread
-from .masks import BLOCK, drawn
+from ..world_object import Vector
+from .masks import BLOCK, drawn, vector_of
 
 #: Where so much light is left, the ray has met a surface.
 SOLID = 0.5
@@ -31,7 +32,9 @@ class Hit:
 
 
 @one_torch_thread()
-def pick(gaussians: Gaussians, origin: Float[Tensor, "3"], direction: Float[Tensor, "3"]) -> Hit | None:
+def pick(
+    gaussians: Gaussians, origin: Float[Tensor, "3"] | Vector, direction: Float[Tensor, "3"] | Vector
+) -> Hit | None:
     """The Gaussian seen where the ray points; None if the ray passes through, or ends at a locked one.
 
     Every Gaussian counts with its largest response along the ray, opacity * exp(-D^2 / 2) with D the smallest
@@ -47,7 +50,8 @@ def pick(gaussians: Gaussians, origin: Float[Tensor, "3"], direction: Float[Tens
     Raises:
         ValueError: the direction is zero, or not finite.
     """
-    origin, direction = origin.to(gaussians.means), direction.to(gaussians.means)
+    origin = vector_of(origin, gaussians.means, "origin")
+    direction = vector_of(direction, gaussians.means, "direction")
     length = direction.norm()
     if not bool(length > 0) or not bool(torch.isfinite(length) & torch.isfinite(origin).all()):
         got = f"{origin.tolist()} and {direction.tolist()}"

@@ -6,7 +6,8 @@ from torch import Tensor
 from ..gaussians import Gaussians
 from ..pose import check_rigid, invert_pose
 from ..threads import one_torch_thread
-from .masks import selectable
+from ..world_object import Vector
+from .masks import selectable, vector_of
 
 
 @one_torch_thread()
@@ -35,7 +36,7 @@ def in_box(
 
 
 @one_torch_thread()
-def in_sphere(gaussians: Gaussians, center: Float[Tensor, "3"], radius: float) -> Bool[Tensor, " n"]:
+def in_sphere(gaussians: Gaussians, center: Float[Tensor, "3"] | Vector, radius: float) -> Bool[Tensor, " n"]:
     """Gaussians whose centre lies in a sphere, its surface included.
 
     Args:
@@ -44,9 +45,9 @@ def in_sphere(gaussians: Gaussians, center: Float[Tensor, "3"], radius: float) -
         radius: [unit of the world].
 
     Raises:
-        ValueError: the radius is negative.
+        ValueError: the radius is negative, or the centre is not three numbers.
     """
     if not radius >= 0:
         raise ValueError(f"expected a radius of at least 0, got {radius}")
-    x, y, z = (gaussians.means.detach() - center.to(gaussians.means)).unbind(dim=1)
+    x, y, z = (gaussians.means.detach() - vector_of(center, gaussians.means, "center")).unbind(dim=1)
     return (x * x + y * y + z * z <= radius * radius) & selectable(gaussians)

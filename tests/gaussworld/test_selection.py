@@ -412,3 +412,16 @@ def test_bad_calls_are_refused(call, message):
     """One sentence each."""
     with pytest.raises(ValueError, match=message):
         call(cloud(0))
+
+
+def test_plain_numbers_do_as_well_as_tensors(as_in_production):
+    """Centres, colours and rays may be written as they are spoken."""
+    gaussians = two_walls()
+    center = (0.0, 0.0, 0.0)
+    assert torch.equal(in_sphere(gaussians, center, 0.5), in_sphere(gaussians, torch.zeros(3), 0.5))
+    assert torch.equal(like_color(gaussians, (0.5, 0.5, 0.5)), like_color(gaussians, torch.full((3,), 0.5)))
+    eye, ahead = (-5.0, 0.0, 0.0), (1.0, 0.0, 0.0)
+    plain, tensors = pick(gaussians, eye, ahead), pick(gaussians, torch.tensor(eye), torch.tensor(ahead))
+    assert plain is not None and tensors is not None and plain.row == tensors.row
+    with pytest.raises(ValueError, match="center: expected 3 numbers, got shape"):
+        in_sphere(gaussians, torch.zeros(3)[:2], 0.5)

@@ -218,7 +218,7 @@ BAD_FRAMES = {
     "2x2": ({"transform_matrix": [[1, 0], [0, 1]]}, r"'transform_matrix', got shape \(2, 2\)"),
     "ragged": ({"transform_matrix": [[1, 0], [0]]}, "expected a 4x4 or 3x4 matrix"),
     "words": ({"transform_matrix": "identity"}, "expected a 4x4 or 3x4 matrix"),
-    "nan": ({"transform_matrix": [[float("nan")] * 4] * 4}, "expected a finite 4x4"),
+    "nan": ({"transform_matrix": [[float("nan")] * 4] * 4}, "finite 4x4 .* got NaN or infinity"),
     "sheared": ({"transform_matrix": [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]}, "orthonormal"),
     "zero": ({"transform_matrix": [[0] * 4] * 3}, "orthonormal"),
     "enormous": (
