@@ -16,6 +16,7 @@ from .world_object import Joint, Material, ObjectKind, WorldObject
 _JOINT = {field.name for field in fields(Joint)}
 _MATERIAL = {field.name for field in fields(Material)}
 _DEFAULT = Material()
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def record_of(item: WorldObject) -> dict[str, Any]:
@@ -78,8 +79,10 @@ def pose_from_numbers(numbers: Any) -> Float[Tensor, "4 4"]:
         or not all(map(math.isfinite, numbers))
     ):
         raise ValueError(f"expected a pose as 12 finite numbers, got {str(numbers)[:80]}")
-    # Through float64 a decimal number is rounded once, as it was written.
-    return torch.tensor([*numbers, 0.0, 0.0, 0.0, 1.0], dtype=torch.float64).float().view(4, 4)
+    if max(map(abs, numbers)) > _LARGEST:
+        raise ValueError(f"expected a pose of float32 numbers, got {str(numbers)[:80]}")
+    # numpy rounds a decimal number once, from float64, as it was written.
+    return torch.from_numpy(np.array([*numbers, 0.0, 0.0, 0.0, 1.0], np.float32).reshape(4, 4))
 
 
 def _stated(material: Material) -> dict[str, Any]:

@@ -23,8 +23,12 @@ _DTYPES = {"f4": torch.float32, "u1": torch.uint8}
 _MAX_NODE = 1 << 28
 #: Beyond so many bytes, an array may repeat its chunks so many times on average.
 _LARGE, _MOST_COPIES = 1 << 28, 20
-#: Types of a place, which a damaged database may give otherwise.
-_PLACE = {(str, int, int)}
+#: Places of other types than ours, which a damaged database may hold.
+_STRANGE = (
+    "SELECT 1 FROM chunk WHERE typeof(hash) <> 'text' OR typeof(pack) <> 'integer'"
+    " OR typeof(offset) <> 'integer' OR typeof(length) <> 'integer'"
+    " UNION ALL SELECT 1 FROM pack WHERE typeof(name) <> 'text' LIMIT 1"
+)
 
 
 _WHERE = "SELECT pack.name, offset, length FROM chunk JOIN pack ON pack.id = chunk.pack WHERE hash = ?"
@@ -47,15 +51,11 @@ class Chunks:
         connection = self._database.connection
         version = connection.execute("PRAGMA data_version").fetchone()[0]
         if version != self._version:
-            rows = connection.execute(
-                "SELECT hash, name, offset, length FROM chunk JOIN pack ON pack.id = chunk.pack"
-            )
-            self.places = {row[0]: Location._make(row[1:]) for row in rows}
-            if (
-                not {(type(at.pack), type(at.offset), type(at.length)) for at in self.places.values()}
-                <= _PLACE
-            ):
+            if connection.execute(_STRANGE).fetchone():
                 raise StoreError(f"{self._database.path}: expected places of chunks, got damage")
+            packs = dict(connection.execute("SELECT id, name FROM pack").fetchall())
+            rows = connection.execute("SELECT hash, pack, offset, length FROM chunk").fetchall()
+            self.places = {name: Location(packs.get(pack, ""), *at) for name, pack, *at in rows}
             self._version = version
 
     def forget(self) -> None:

@@ -1,7 +1,6 @@
 """The verbs `gaussworld world ...`: make, list, change and keep stored worlds."""
 
 import json as json_text
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,22 +9,18 @@ import tyro
 
 from .. import io
 from ..edit import EDITS, between
-from ..edit.change import Change
 from ..edit.describe import described, named, summary
 from ..edit.plain import from_plain, with_ids
-from ..errors import ConfigError, FileFormatError, GaussWorldError, StoreError
-from ..gaussians import DELETED
+from ..errors import ConfigError, StoreError
 from ..log import follow
-from ..object_record import record_of
 from ..session import Session
 from ..world import World
-from ..world_object import WorldObject
 from .collect import collect
 from .database import FILE
-from .records import Revision
 from .revisions import Store
 from .share import SUFFIX, export
 from .share import unpack as unpacked
+from .tables import differences, object_row, revision_row, spans, table, world_rows
 from .verify import verify as verified
 
 WorldPath = Annotated[Path, tyro.conf.arg(metavar="WORLD")]
@@ -65,9 +60,9 @@ def list_objects(
         allow_damage: leave out objects that cannot be read.
         json: print JSON for programs.
     """
-    rows = _objects(path, allow_damage) if (path / FILE).is_file() else _worlds(path)
+    rows = _objects(path, allow_damage) if (path / FILE).is_file() else world_rows(path)
     shown = [{key: value for key, value in row.items() if key != "record"} for row in rows]
-    _say(rows, _table(shown) or "Nothing here: no objects, or no worlds in this folder.", json)
+    _say(rows, table(shown) or "Nothing here: no objects, or no worlds in this folder.", json)
 
 
 def log(
@@ -102,9 +97,9 @@ def log(
         for each in store.refs():
             names.setdefault(each.revision, []).append(each.name)
         rows = [
-            _revision_row(revision, names.get(revision.id, []), ref.revision) for revision in history[:limit]
+            revision_row(revision, names.get(revision.id, []), ref.revision) for revision in history[:limit]
         ]
-    _say(rows, _table(rows) or "Nothing touched it.", json)
+    _say(rows, table(rows) or "Nothing touched it.", json)
 
 
 def diff(world: WorldPath, a: str, b: str | None = None, /, *, json: bool = False) -> None:
@@ -119,7 +114,7 @@ def diff(world: WorldPath, a: str, b: str | None = None, /, *, json: bool = Fals
     with Store(world, read_only=True) as store:
         old = store.read(store.resolve(a))
         new = store.read(store.branch().revision if b is None else store.resolve(b), old)
-        facts = _differences(between("diff", old.world, new.world), new.world)
+        facts = differences(between("diff", old.world, new.world), new.world)
     lines = [f"{change['object']}: {change['what']}" for change in facts["objects"]]
     lines += [f"world: {name}" for name in facts["world"]]
     _say(facts, "\n".join(lines) or "No difference.", json)
@@ -149,7 +144,7 @@ def edit(
     with Session(world, branch, allow_damage=allow_damage) as session:
         before, was = session.world, session.revision
         number = session.do(from_plain(name, with_ids(plain, before)))
-        done = _differences(between(name, before, session.world), session.world)
+        done = differences(between(name, before, session.world), session.world)
     facts = {"revision": number, "branch": session.branch} | done
     what = "; ".join([f"{row['object']}: {row['what']}" for row in done["objects"]] + done["world"])
     text = f"Revision {number} of {session.branch}: {what}." if number != was else "Nothing changed."
@@ -165,14 +160,14 @@ def edits(name: str | None = None, /, *, json: bool = False) -> None:
     """
     if name is None:
         rows = [{"edit": each, "what": summary(kind)} for each, kind in sorted(EDITS.items())]
-        _say(rows, _table(rows), json)
+        _say(rows, table(rows), json)
         return
     try:
         kind = named(name)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     rows = [vars(field) for field in described(kind)]
-    _say(rows, f"{name}: {summary(kind)}\n\n{_table(rows)}", json)
+    _say(rows, f"{name}: {summary(kind)}\n\n{table(rows)}", json)
 
 
 def undo(world: WorldPath, /, *, steps: int = 1, branch: str | None = None, json: bool = False) -> None:
@@ -268,7 +263,7 @@ def verify(world: WorldPath, /, *, json: bool = False) -> None:
     facts = {"sound": not damages, "chunks": found.chunks, "bytes": found.bytes, "damages": damages}
     lines = [
         f"{damage.problem}\n  objects: {', '.join(damage.objects) or 'none'}"
-        f"\n  revisions: {_spans(damage.revisions) or 'none'}"
+        f"\n  revisions: {spans(damage.revisions) or 'none'}"
         for damage in found.damages
     ]
     sound = f"Sound: {found.chunks:,} chunks, {found.bytes / 1e6:,.1f} MB."
@@ -368,66 +363,7 @@ def _rescued(path: Path) -> World:
 
 def _objects(path: Path, allow_damage: bool) -> Sequence[Mapping[str, Any]]:
     world = _rescued(path) if allow_damage else World.open(path)
-    return [_object_row(item) for item in world.objects.values()]
-
-
-def _object_row(item: WorldObject) -> dict[str, Any]:
-    deleted = int(((item.gaussians.flags & DELETED) != 0).sum())
-    states = [name for name in ("hidden", "locked") if getattr(item, name)]
-    return {
-        "id": item.id,
-        "name": item.name,
-        "kind": item.kind.value,
-        "gaussians": len(item.gaussians) - deleted,
-        "parent": item.parent,
-        "position": [round(value, 4) for value in item.world_from_object[:3, 3].tolist()],
-        "state": " ".join([*states, *([f"{deleted} deleted"] if deleted else [])]),
-        "record": record_of(item),
-    }
-
-
-def _worlds(path: Path) -> Sequence[Mapping[str, Any]]:
-    if not path.is_dir():
-        raise FileFormatError(f"expected a world or a folder with worlds, got {path}, which is none")
-    rows = []
-    for file in sorted(path.glob(f"[!.]*/{FILE}")):
-        row: dict[str, Any] = {"world": str(file.parent)}
-        try:
-            with Store(file.parent, read_only=True) as store:
-                ref = store.branch()
-                row |= {"branch": ref.name, "revision": ref.revision}
-                row |= {"changed": _when(store.revision(ref.revision).time)}
-        except GaussWorldError as error:
-            row |= {"branch": None, "revision": None, "changed": f"cannot be opened: {error}"}
-        size = sum(part.stat().st_size for part in file.parent.rglob("*") if part.is_file())
-        rows.append(row | {"MB": round(size / 1e6, 1)})
-    return rows
-
-
-def _revision_row(revision: Revision, names: Sequence[str], here: int) -> dict[str, Any]:
-    return {
-        "here": revision.id == here,
-        "revision": revision.id,
-        "parent": revision.parent,
-        "edit": revision.op,
-        "fields": dict(revision.details),
-        "author": revision.author,
-        "time": _when(revision.time),
-        "names": [*names],
-    }
-
-
-def _differences(change: Change, world: World) -> dict[str, Any]:
-    rows = [{"object": f"{item.name} ({item.id})", "what": "added"} for item in change.added]
-    rows += [{"object": f"{item.name} ({item.id})", "what": "removed"} for item in change.removed]
-    for each in change.changed:
-        what = [name.replace("world_from_object", "pose") for name in each.facts]
-        what += [f"{name} of {len(column.old):,} Gaussians" for name, column in each.columns.items()]
-        if each.whole is not None:
-            what.append(f"{len(each.whole[0]):,} Gaussians became {len(each.whole[1]):,}")
-        if what:
-            rows.append({"object": f"{world.find(each.id).name} ({each.id})", "what": ", ".join(what)})
-    return {"objects": rows, "world": [*change.world]}
+    return [object_row(item) for item in world.objects.values()]
 
 
 def _stepped(world: Path, steps: int, branch: str | None, which: str, json: bool) -> None:
@@ -458,7 +394,7 @@ def _named(kind: Any, world: Path, name: str | None, at: str | None, delete: boo
                 for ref in store.refs()
                 if ref.kind == kind
             ]
-        _say(rows, _table(rows) or f"No {kind} yet.", json)
+        _say(rows, table(rows) or f"No {kind} yet.", json)
         return
     with Store(world) as store:
         if delete:
@@ -482,45 +418,3 @@ def _json_object(text: str) -> Mapping[str, Any]:
     if not isinstance(fields, dict):
         raise ConfigError(f"expected the edit's fields as a JSON object, got {text[:80]!r}")
     return fields
-
-
-def _spans(numbers: Sequence[int]) -> str:
-    """1, 2, 3, 7 as 1-3, 7."""
-    spans: list[list[int]] = []
-    for number in numbers:
-        if spans and number == spans[-1][1] + 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    return ", ".join(f"{low}-{high}" if high > low else str(low) for low, high in spans)
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as aligned columns under their names."""
-    if not rows:
-        return ""
-    cells = [[_cell(value) for value in row.values()] for row in rows]
-    heads = ["" if name == "here" else name for name in rows[0]]
-    widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(heads))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths)) for line in [heads, *cells]]
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return ">" if value else ""
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, dict):
-        text = json_text.dumps(value)
-        return text if len(text) <= 60 else text[:57] + "..."
-    many = isinstance(value, Sequence) and not isinstance(value, str)
-    text = " ".join(map(str, value)) if many else str(value)
-    # Names come from files, and a terminal would obey what they may hold.
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
