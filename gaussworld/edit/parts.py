@@ -94,7 +94,7 @@ class Recolour:
             raise ValueError(f"expected rgb and amount within [0, 1], got {self.rgb} and {self.amount:g}")
         for item, mask in self.target.free(world):
             gaussians = item.gaussians
-            sh = gaussians.sh[mask]
+            sh = _of(gaussians.sh, mask)
             new = torch.tensor(self.rgb).expand(len(sh), 3)
             if self.keep_shading and len(sh):
                 luma = (rgb_from_sh0(sh[:, 0]).clamp(0, 1) * torch.tensor(_LUMA)).sum(1)
@@ -129,7 +129,7 @@ class Grade:
     def apply(self, world: World) -> World:
         matrix, offset = self.affine()
         for item, mask in self.target.free(world):
-            sh = item.gaussians.sh[mask] @ matrix.T
+            sh = _of(item.gaussians.sh, mask) @ matrix.T
             # An SH colour is 0.5 + sum: what the map does to the 0.5 belongs to the constant band.
             sh[:, 0] += sh0_from_rgb(matrix @ torch.full((3,), 0.5) + offset)
             world = world.with_object(replace(item, gaussians=_with_sh(item.gaussians, mask, sh)))
@@ -255,9 +255,16 @@ def _flagged(world: World, target: Target, fact: str, bit: int, on: bool) -> Wor
 
 
 def _with_sh(gaussians: Gaussians, mask: Tensor, values: Tensor) -> Gaussians:
+    if len(values) == len(gaussians):
+        return replace(gaussians, sh=values)
     sh = gaussians.sh.clone()
     sh[mask] = values
     return replace(gaussians, sh=sh)
+
+
+def _of(sh: Tensor, mask: Tensor) -> Tensor:
+    """The rows of a mask; of all of them, no copy."""
+    return sh if bool(mask.all()) else sh[mask]
 
 
 def _centred(number: int, name: str, part: Gaussians, kind: ObjectKind) -> WorldObject:
