@@ -9,8 +9,6 @@ import argparse
 import gc
 import math
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import commit, processor
 
 from gaussworld.camera import Camera
 from gaussworld.gaussians import Gaussians
@@ -200,20 +199,6 @@ def cases(sizes: list[int]) -> list[tuple[str, Gaussians, Camera]]:
         scene, camera = garden_scene()
         found.append((f"garden, {len(scene):,}", scene, camera))
     return found
-
-
-def commit() -> str:
-    asked = ["git", "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), sys.platform)
 
 
 def main() -> None:

@@ -11,8 +11,6 @@ import gc
 import math
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -21,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import commit, processor
 
 import gaussworld as gw
 from gaussworld.camera import Camera, CameraModel
@@ -205,20 +204,6 @@ def print_run(folder: Path) -> None:
 def _within(width: int, height: int, longest: int) -> tuple[int, int]:
     scale = min(1.0, longest / max(width, height))
     return round(width * scale), round(height * scale)
-
-
-def commit() -> str:
-    asked = ["git", "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), sys.platform)
 
 
 def main() -> None:

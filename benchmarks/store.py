@@ -6,10 +6,8 @@ run, write and read the same arrays with safetensors and with numpy.save, both w
 
 import argparse
 import os
-import platform
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import commit, processor
 from safetensors.torch import load_file, save_file
 
 import gaussworld as gw
@@ -100,11 +99,8 @@ def measured(scratch: Path, world: gw.World, runs: int) -> None:
     parts = [item.gaussians for item in world.objects.values()]
     whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in ARRAYS}
     size = sum(map(len, parts))
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     sys.stdout.write(
-        f"{date.today()}, commit {commit.stdout.strip()}, {platform.machine()}, {os.cpu_count()} cores;"
+        f"{date.today()}, commit {commit()}, {processor()}, {os.cpu_count()} cores;"
         f" {size:,} Gaussians, SH degree 3, {len(parts)} objects, {size * 236 / 1e6:.0f} MB."
         "\n\n| what | median | spread | |\n|---|---|---|---|\n"
     )
