@@ -28,8 +28,8 @@ DELETED, SELECTED, LOCKED, HIDDEN = 1, 2, 4, 8
 class Gaussians:
     """n anisotropic Gaussians in one frame, as unconstrained parameters; activated values are properties.
 
-    `object_ids` and `flags` may be left out: they become zeros. Every field has n rows, so `select` and `cat`
-    cannot let one drift from another.
+    `object_ids`, `flags` and `id_confidences` may be left out: they become zeros. Every field has n rows,
+    so `select` and `cat` cannot let one drift from another.
     """
 
     means: Float[Tensor, "n 3"]
@@ -46,6 +46,8 @@ class Gaussians:
     """Identifier of the object each Gaussian belongs to; 0 is the background."""
     flags: UInt8[Tensor, " n"] = None  # pyright: ignore[reportAssignmentType]
     """Bits: 1 deleted, 2 selected, 4 locked, 8 hidden."""
+    id_confidences: UInt8[Tensor, " n"] = None  # pyright: ignore[reportAssignmentType]
+    """How sure `object_ids` is, 255 for certain; 0 where nobody said."""
 
     def __post_init__(self) -> None:
         n, device = self.means.shape[0] if self.means.ndim else 0, self.means.device
@@ -53,10 +55,12 @@ class Gaussians:
             object.__setattr__(self, "object_ids", torch.zeros(n, dtype=torch.int32, device=device))
         if self.flags is None:
             object.__setattr__(self, "flags", torch.zeros(n, dtype=torch.uint8, device=device))
+        if self.id_confidences is None:
+            object.__setattr__(self, "id_confidences", torch.zeros(n, dtype=torch.uint8, device=device))
         k = self.sh.shape[1] if self.sh.ndim == 3 else None
         expected = {
             "means": (n, 3), "quats": (n, 4), "log_scales": (n, 3), "opacity_logits": (n,),
-            "sh": (n, k, 3), "object_ids": (n,), "flags": (n,),
+            "sh": (n, k, 3), "object_ids": (n,), "flags": (n,), "id_confidences": (n,),
         }  # fmt: skip
         for name, shape in expected.items():
             value = getattr(self, name)

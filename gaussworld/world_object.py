@@ -12,9 +12,10 @@ from torch import Tensor
 
 from .gaussians import HIDDEN, LOCKED, Gaussians
 from .pose import check_rigid, pose_from, rotation_from_rotvec
+from .shape import Shape
 
 Vector = tuple[float, float, float]
-Source = Literal["default", "measured", "identified", "user"]
+Source = Literal["default", "category", "shape", "measured", "identified", "user"]
 #: The object that everything not yet segmented belongs to.
 BACKGROUND_ID = 0
 
@@ -88,7 +89,10 @@ _MATERIAL_RANGES = {
     "restitution": (0.0, 1.0),
     "stiffness": (0.0, math.inf),
     "damping": (0.0, math.inf),
+    "volume": (0.0, math.inf),
 }
+#: Facts of `Material` that have a source: the numbers, and the point.
+_SOURCED = (*_MATERIAL_RANGES, "center_of_mass")
 
 
 @dataclass(frozen=True)
@@ -105,26 +109,39 @@ class Material:
     """[Pa] Young's modulus; only deformable objects care."""
     damping: float = 1.0
     """[1/s] rate at which motion inside a deformable object, or along a joint, dies out."""
+    volume: float | None = None
+    """[m^3, or the world's unit cubed] None while nobody knows."""
+    center_of_mass: Vector | None = None
+    """[m, or the world's unit] in the object's own frame; None while nobody knows."""
+    category: str = ""
+    """What it is made of in a word, such as "wood"; empty while nobody knows. See `gaussworld.substances`."""
     sources: Mapping[str, Source] = field(default_factory=dict)
     """Where a number is from, by field; completed with "default"."""
 
     def __post_init__(self) -> None:
-        if unknown := set(self.sources) - set(_MATERIAL_RANGES):
-            wanted, got = ", ".join(_MATERIAL_RANGES), ", ".join(sorted(unknown))
+        if unknown := set(self.sources) - set(_SOURCED):
+            wanted, got = ", ".join(_SOURCED), ", ".join(sorted(unknown))
             raise ValueError(f"Material.sources: expected keys among {wanted}, got {got}")
         if bad := set(self.sources.values()) - set(get_args(Source)):
             wanted, got = ", ".join(get_args(Source)), ", ".join(map(str, bad))
             raise ValueError(f"Material.sources: expected values among {wanted}, got {got}")
         for name, (low, high) in _MATERIAL_RANGES.items():
-            value, positive = getattr(self, name), name in ("density", "stiffness")
+            value, positive = getattr(self, name), name in ("density", "stiffness", "volume")
+            if value is None and name == "volume":
+                continue
             if not low <= value <= high or not math.isfinite(value) or (positive and value == 0):
                 wanted = "a positive finite value" if positive else f"a finite value in [{low:g}, {high:g}]"
                 raise ValueError(f"Material.{name}: expected {wanted}, got {value}")
-        object.__setattr__(
-            self, "sources", {name: "default" for name in _MATERIAL_RANGES} | dict(self.sources)
-        )
+        if self.center_of_mass is not None and not all(map(math.isfinite, self.center_of_mass)):
+            raise ValueError(f"Material.center_of_mass: expected finite numbers, got {self.center_of_mass}")
+        object.__setattr__(self, "sources", {name: "default" for name in _SOURCED} | dict(self.sources))
 
-    def with_values(self, source: Source, **values: float) -> "Material":
+    @property
+    def mass(self) -> float | None:
+        """[kg] density times volume, where that is known and in cubic metres."""
+        return None if self.volume is None else self.density * self.volume
+
+    def with_values(self, source: Source, **values: float | Vector) -> "Material":
         """New numbers together with where they are from, as in `with_values("measured", friction=0.3)`."""
         return replace(self, **values, sources={**self.sources, **dict.fromkeys(values, source)})  # pyright: ignore
 
@@ -144,6 +161,10 @@ class WorldObject:
     """Id of the object it is mounted on; `World.moved` carries it along."""
     joint: Joint | None = None
     material: Material = field(default_factory=Material)
+    shape: Shape | None = None
+    """Its surface and convex parts, in its own frame; None until made, and after its form changed."""
+    supported_by: tuple[int, ...] | None = None
+    """Ids of what it rests on; None while nobody knows, and after it moved."""
     hidden: bool = False
     """Not drawn, nor exported."""
     locked: bool = False
