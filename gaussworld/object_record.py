@@ -1,4 +1,4 @@
-"""An object's facts as JSON, for the store and for formats that keep objects: all but its Gaussians."""
+"""An object's facts as JSON, for the store and formats that keep objects: all but Gaussians and shape."""
 
 import math
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .gaussians import Gaussians
+from .shape import Shape
 from .world_object import Joint, Material, ObjectKind, WorldObject
 
 _JOINT = {field.name for field in fields(Joint)}
@@ -29,17 +30,21 @@ def record_of(item: WorldObject) -> dict[str, Any]:
         record["joint"] = asdict(item.joint) | {"limits": [_finite(value) for value in item.joint.limits]}
     if material := _stated(item.material):
         record["material"] = material
+    if item.supported_by is not None:
+        record["supported_by"] = list(item.supported_by)
     return record | {name: True for name in ("hidden", "locked") if getattr(item, name)}
 
 
-def object_from_record(record: Mapping[str, Any], gaussians: Gaussians) -> WorldObject:
-    """The object that a record describes.
+def object_from_record(
+    record: Mapping[str, Any], gaussians: Gaussians, shape: Shape | None = None
+) -> WorldObject:
+    """The object that a record describes, with its Gaussians and shape, which are not in it.
 
     Raises:
         ValueError: a fact is missing, of the wrong type, or out of range.
     """
     try:
-        joint, material = record.get("joint"), record.get("material")
+        joint, material, supports = (record.get(name) for name in ("joint", "material", "supported_by"))
         return WorldObject(
             id=_whole(record["id"]),
             name=_text(record["name"]),
@@ -49,6 +54,8 @@ def object_from_record(record: Mapping[str, Any], gaussians: Gaussians) -> World
             parent=None if record.get("parent") is None else _whole(record["parent"]),
             joint=None if joint is None else _joint(joint),
             material=_material(material) if material else _DEFAULT,
+            shape=shape,
+            supported_by=None if supports is None else tuple(_whole(number) for number in supports),
             hidden=record.get("hidden") is True,
             locked=record.get("locked") is True,
         )
@@ -94,7 +101,12 @@ def _stated(material: Material) -> dict[str, Any]:
 
 
 def _material(record: Mapping[str, Any]) -> Material:
-    return Material(**{key: value for key, value in record.items() if key in _MATERIAL})
+    values: dict[str, Any] = {key: value for key, value in record.items() if key in _MATERIAL}
+    if values.get("center_of_mass") is not None:
+        x, y, z = (float(value) for value in values["center_of_mass"])
+        values["center_of_mass"] = (x, y, z)
+    values["category"] = _text(record.get("category", ""))
+    return Material(**values)
 
 
 def _joint(record: Mapping[str, Any]) -> Joint:

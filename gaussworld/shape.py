@@ -88,7 +88,16 @@ class Shape:
     @property
     def volume(self) -> float:
         """[m^3, or the unit cubed] of the surface if it is closed, else of the parts."""
-        return self.mesh.volume if is_closed(self.mesh) else sum(part.volume for part in self.parts)
+        return self._solid.volume
+
+    @property
+    def center_of_mass(self) -> Float[Tensor, "3"]:
+        """[m, or the unit] of what `volume` is the volume of, evenly filled."""
+        return self._solid.center_of_mass
+
+    @property
+    def _solid(self) -> Mesh:
+        return self.mesh if is_closed(self.mesh) or not self.parts else joined(self.parts)
 
 
 def is_closed(mesh: Mesh) -> bool:

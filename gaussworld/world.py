@@ -165,7 +165,8 @@ class World:
             raise ValueError(
                 f"object {object_id}: expected nothing mounted on it, got {mounted}; remove those first"
             )
-        return replace(self, objects={k: v for k, v in self.objects.items() if k != object_id})
+        kept = {number: item for number, item in self.objects.items() if number != object_id}
+        return replace(self, objects=unsupported(kept, {object_id}))
 
     def moved(self, object_id: int, world_from_object: Float[Tensor, "4 4"]) -> "World":
         """This world with one object at another pose; what is mounted on it comes along.
@@ -183,7 +184,7 @@ class World:
             if object_id in self.ancestors(item)
         }
         carried[object_id] = replace(self.objects[object_id], world_from_object=world_from_object.to(old))
-        return replace(self, objects={**self.objects, **carried})
+        return replace(self, objects=unsupported({**self.objects, **carried}, set(carried)))
 
     def require_scale(self) -> float:
         """Metres per unit.
@@ -260,6 +261,22 @@ class World:
             )
 
 
+def unsupported(objects: Mapping[int, WorldObject], touched: set[int]) -> dict[int, WorldObject]:
+    """Objects of which those that were moved or went, or rest on such, have forgotten what they rest on.
+
+    What moved together with all that it rests on still rests there.
+    """
+
+    def forgets(item: WorldObject) -> bool:
+        below = set(item.supported_by or ())
+        return not below <= touched if item.id in touched else bool(below & touched)
+
+    return {
+        number: replace(item, supported_by=None) if item.supported_by and forgets(item) else item
+        for number, item in objects.items()
+    }
+
+
 def _moved(pose: Tensor, new_from_old: Tensor, scale: float) -> Tensor:
     scaled = pose_from(pose[:3, :3], pose[:3, 3] * scale)
     return new_from_old.to(pose) @ scaled
@@ -269,7 +286,11 @@ def _reframed(item: WorldObject, new_from_old: Tensor, scale: float) -> WorldObj
     pose = _moved(item.world_from_object, new_from_old, scale)
     if scale == 1:
         return replace(item, world_from_object=pose)
-    joint = item.joint and item.joint.scaled(scale)
     return replace(
-        item, world_from_object=pose, gaussians=item.gaussians.transformed(torch.eye(4), scale), joint=joint
+        item,
+        world_from_object=pose,
+        gaussians=item.gaussians.transformed(torch.eye(4), scale),
+        joint=item.joint and item.joint.scaled(scale),
+        shape=item.shape and item.shape.transformed(torch.eye(4), scale),
+        material=item.material.scaled(scale),
     )

@@ -126,10 +126,16 @@ class Material:
             wanted, got = ", ".join(get_args(Source)), ", ".join(map(str, bad))
             raise ValueError(f"Material.sources: expected values among {wanted}, got {got}")
         for name, (low, high) in _MATERIAL_RANGES.items():
-            value, positive = getattr(self, name), name in ("density", "stiffness", "volume")
+            value: float | None = getattr(self, name)
             if value is None and name == "volume":
                 continue
-            if not low <= value <= high or not math.isfinite(value) or (positive and value == 0):
+            positive = name in ("density", "stiffness", "volume")
+            if (
+                value is None
+                or not low <= value <= high
+                or not math.isfinite(value)
+                or (positive and value == 0)
+            ):
                 wanted = "a positive finite value" if positive else f"a finite value in [{low:g}, {high:g}]"
                 raise ValueError(f"Material.{name}: expected {wanted}, got {value}")
         if self.center_of_mass is not None and not all(map(math.isfinite, self.center_of_mass)):
@@ -140,6 +146,24 @@ class Material:
     def mass(self) -> float | None:
         """[kg] density times volume, where that is known and in cubic metres."""
         return None if self.volume is None else self.density * self.volume
+
+    def scaled(self, scale: float) -> "Material":
+        """The material of an object that is `scale` times as large, or measured in another unit."""
+        volume, center = self.volume, self.center_of_mass
+        if center is not None:
+            x, y, z = (value * scale for value in center)
+            center = (x, y, z)
+        return replace(self, volume=None if volume is None else volume * scale**3, center_of_mass=center)
+
+    def without_form(self) -> "Material":
+        """The material of an object whose form changed: what was worked out from the old one is forgotten."""
+        known = {name for name, source in self.sources.items() if source != "shape"}
+        gone = [name for name in ("volume", "center_of_mass") if name not in known]
+        if not gone:
+            return self
+        return replace(
+            self, **dict.fromkeys(gone), sources={n: s for n, s in self.sources.items() if n in known}
+        )
 
     def with_values(self, source: Source, **values: float | Vector) -> "Material":
         """New numbers together with where they are from, as in `with_values("measured", friction=0.3)`."""
@@ -187,6 +211,10 @@ class WorldObject:
                 f"object {self.id} ({self.name}): expected kind ARTICULATED or ROBOT, because it has a joint,"
                 f" got {self.kind.value}"
             )
+
+    def reshaped(self, gaussians: Gaussians) -> "WorldObject":
+        """The object with other Gaussians that have another form: its shape is not known any more."""
+        return replace(self, gaussians=gaussians, shape=None, material=self.material.without_form())
 
     def posed(self, world_from_object: Float[Tensor, "4 4"] | None = None) -> Gaussians:
         """Its Gaussians in the world frame, at this pose or its own, with `object_ids` filled.

@@ -9,23 +9,11 @@ from typing import ClassVar, Protocol, runtime_checkable
 from ..errors import EditError
 from ..world import World
 from .change import Change, ColumnChange, ObjectChange, between, touched
-from .objects import (
-    Add,
-    Delete,
-    Duplicate,
-    Merge,
-    Move,
-    Place,
-    Rename,
-    Reparent,
-    Rotate,
-    Scale,
-    SetJoint,
-    SetKind,
-    SetMaterial,
-)
+from .facts import Rename, Reparent, SetJoint, SetKind, SetMaterial, SetShape, SetSupport
+from .objects import Add, Delete, Duplicate, Merge, Move, Place, Rotate, Scale
 from .parts import Crop, Erase, Grade, Hide, Lock, Recolour, Restore, Separate, Split
 from .rows import Rows
+from .segment import Segment
 from .target import Box, Polygon, Sphere, Target
 from .whole import RemoveFloaters, SetScale, SetUp, Simplify
 
@@ -56,11 +44,14 @@ __all__ = [
     "Rotate",
     "Rows",
     "Scale",
+    "Segment",
     "Separate",
     "SetJoint",
     "SetKind",
     "SetMaterial",
     "SetScale",
+    "SetShape",
+    "SetSupport",
     "SetUp",
     "Simplify",
     "Sphere",
@@ -93,9 +84,9 @@ class Edit(Protocol):
 EDITS: dict[str, type[Edit]] = {
     each.name: each
     for each in (
-        Move, Rotate, Place, Scale, Duplicate, Delete, Rename, SetKind, SetJoint, SetMaterial, Reparent, Add,
-        Merge, Hide, Lock, Erase, Restore, Recolour, Grade, Split, Separate, Crop, SetUp, SetScale,
-        RemoveFloaters, Simplify,
+        Move, Rotate, Place, Scale, Duplicate, Delete, Rename, SetKind, SetJoint, SetMaterial, SetShape,
+        SetSupport, Reparent, Add, Segment, Merge, Hide, Lock, Erase, Restore, Recolour, Grade, Split,
+        Separate, Crop, SetUp, SetScale, RemoveFloaters, Simplify,
     )
 }  # fmt: skip
 

@@ -82,6 +82,7 @@ _WORDS = (
     (r"Mapping\[str, float\]", "object of numbers"),
     (r"ObjectKind", " | ".join(kind.value for kind in ObjectKind)),
     (r"Gaussians", "path of a splat file"),
+    (r"Shape", "path of a mesh file"),
     (r"Literal\[(.*)\]|^\[(.*)\]$", lambda found: (found[1] or found[2]).replace("'", "").replace(",", " |")),
     (r"\bfloat\b", "number"),
     (r"\bstr\b", "text"),

@@ -1,9 +1,9 @@
-"""Edits of whole objects: where they are, what they are, and which there are."""
+"""Edits of whole objects: where they are, and which there are."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..gaussians import HIDDEN, Gaussians, cat
 from ..pose import invert_pose, normalize_quats, pose_from, rotation_from_quats
-from ..world import World
-from ..world_object import Joint, Material, ObjectKind, Source, Vector, WorldObject
+from ..world import World, unsupported
+from ..world_object import ObjectKind, Vector, WorldObject
 
 Quaternion = tuple[float, float, float, float]
 Pose7 = tuple[float, float, float, float, float, float, float]
@@ -30,7 +30,7 @@ class Move:
 
     def apply(self, world: World) -> World:
         motion = torch.eye(4)
-        motion[:3, 3] = _vector(self.offset, "offset")
+        motion[:3, 3] = vector(self.offset, "offset")
         return _moved(world, self.objects, motion)
 
 
@@ -89,9 +89,12 @@ class Scale:
                     world_from_object=pose,
                     gaussians=_scaled(item.gaussians, self.factor),
                     joint=item.joint and item.joint.scaled(self.factor),
+                    shape=item.shape and item.shape.transformed(torch.eye(4), self.factor),
+                    material=item.material.scaled(self.factor),
+                    supported_by=None,
                 )
             )
-        return world
+        return replace(world, objects=unsupported(world.objects, set(self.objects)))
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,12 @@ class Duplicate:
     """[m, or the world's unit] where the copies are, from their originals."""
 
     def apply(self, world: World) -> World:
-        offset = _vector(self.offset, "offset")
+        offset = vector(self.offset, "offset")
         for item in found(world, self.objects):
             pose = item.world_from_object.clone()
             pose[:3, 3] += offset
             copy = replace(item, id=world.next_id, name=new_name(world, item.name), world_from_object=pose)
-            world = world.with_object(replace(copy, locked=False))
+            world = world.with_object(replace(copy, locked=False, supported_by=None))
         return world
 
 
@@ -123,117 +126,6 @@ class Delete:
     def apply(self, world: World) -> World:
         gone = {item.id for item in unlocked(world, self.objects)}
         return without(world, gone)
-
-
-@dataclass(frozen=True)
-class Rename:
-    """Give an object another name."""
-
-    name: ClassVar[str] = "rename"
-    object_id: int
-    new_name: str
-
-    def apply(self, world: World) -> World:
-        item, name = world.find(self.object_id), checked_name(self.new_name)
-        for other in world.objects.values():
-            if other.name == name and other.id != item.id:
-                raise ValueError(f"new_name: expected a name of its own, got {name!r}, object {other.id}'s")
-        return world.with_object(replace(item, name=name))
-
-
-@dataclass(frozen=True)
-class SetKind:
-    """Say how objects may move. One that becomes articulated needs `SetJoint`, which does both."""
-
-    name: ClassVar[str] = "set-kind"
-    objects: tuple[int, ...]
-    kind: ObjectKind
-
-    def apply(self, world: World) -> World:
-        kind = ObjectKind(self.kind)
-        keeps_joint = kind in (ObjectKind.ARTICULATED, ObjectKind.ROBOT)
-        for item in unlocked(world, self.objects):
-            joint = item.joint if keeps_joint else None
-            world = world.with_object(replace(item, kind=kind, joint=joint))
-        return world
-
-
-@dataclass(frozen=True)
-class SetJoint:
-    """Give an object its one degree of freedom, or take it."""
-
-    name: ClassVar[str] = "set-joint"
-    object_id: int
-    kind: Literal["revolute", "prismatic", "fixed"]
-    """fixed: without a joint; an articulated object becomes rigid."""
-    axis: Vector = (0.0, 0.0, 1.0)
-    """In the object's own frame, any length but 0."""
-    origin: Vector = (0.0, 0.0, 0.0)
-    """[m, or the world's unit] a point on the axis, in the object's own frame."""
-    lower: float | None = None
-    """[rad] or [m]; None is no limit."""
-    upper: float | None = None
-    """[rad] or [m]; None is no limit."""
-    position: float = 0.0
-    """[rad] or [m] where the joint stands now."""
-
-    def apply(self, world: World) -> World:
-        (item,) = unlocked(world, (self.object_id,))
-        robot = item.kind is ObjectKind.ROBOT
-        if self.kind == "fixed":
-            kind = item.kind if item.kind is not ObjectKind.ARTICULATED else ObjectKind.RIGID
-            return world.with_object(replace(item, kind=kind, joint=None))
-        length = math.hypot(*self.axis)
-        if not 0 < length < math.inf:
-            raise ValueError(f"axis: expected a direction, got {self.axis}")
-        x, y, z = (value / length for value in self.axis)
-        _vector(self.origin, "origin")
-        limits = (
-            -math.inf if self.lower is None else self.lower,
-            math.inf if self.upper is None else self.upper,
-        )
-        if not math.isfinite(self.position):
-            raise ValueError(f"position: expected a finite number, got {self.position}")
-        joint = Joint(self.kind, (x, y, z), self.origin, limits, self.position)
-        kind = ObjectKind.ROBOT if robot else ObjectKind.ARTICULATED
-        return world.with_object(replace(item, kind=kind, joint=joint))
-
-
-@dataclass(frozen=True)
-class SetMaterial:
-    """Set numbers of objects' materials, as somebody knows them."""
-
-    name: ClassVar[str] = "set-material"
-    objects: tuple[int, ...]
-    values: Mapping[str, float]
-    """density [kg/m^3], friction, restitution, stiffness [Pa], damping [1/s]: those that change."""
-    source: Source = "user"
-
-    def apply(self, world: World) -> World:
-        known = {name for name in vars(Material()) if name != "sources"}
-        if unknown := set(self.values) - known:
-            wanted, got = ", ".join(sorted(known)), ", ".join(sorted(unknown))
-            raise ValueError(f"values: expected fields among {wanted}, got {got}")
-        for item in unlocked(world, self.objects):
-            material = item.material.with_values(self.source, **self.values)
-            world = world.with_object(replace(item, material=material))
-        return world
-
-
-@dataclass(frozen=True)
-class Reparent:
-    """Mount objects on another one, or on nothing; they stay where they are."""
-
-    name: ClassVar[str] = "reparent"
-    objects: tuple[int, ...]
-    parent: int | None
-
-    def apply(self, world: World) -> World:
-        if self.parent is not None:
-            world.find(self.parent)
-        for item in unlocked(world, self.objects):
-            world = world.with_object(replace(item, parent=self.parent))
-        return world
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,7 +176,7 @@ class Merge:
         # Its parent may be merged into it: then it hangs on the next thing below that stays.
         parent = next((number for number in world.ancestors(first) if number not in gone), None)
         gaussians = cat([as_shown(first), *parts])
-        merged = replace(first, gaussians=gaussians, parent=parent, hidden=False)
+        merged = replace(first.reshaped(gaussians), parent=parent, hidden=False, supported_by=None)
         mounted = {
             number: replace(item, parent=first.id)
             for number, item in world.objects.items()
@@ -293,7 +185,8 @@ class Merge:
         if locked := [item for item in mounted.values() if item.locked]:
             raise ValueError(f"expected nothing locked on what goes, got {locked[0].id} ({locked[0].name})")
         kept = {**world.objects, **mounted, first.id: merged}
-        return replace(world, objects={number: kept[number] for number in kept if number not in gone})
+        left = {number: kept[number] for number in kept if number not in gone}
+        return replace(world, objects=unsupported(left, gone))
 
 
 def as_shown(item: WorldObject) -> Gaussians:
@@ -342,7 +235,7 @@ def without(world: World, gone: set[int]) -> World:
         for number, item in world.objects.items()
         if number not in gone
     }
-    return replace(world, objects=kept)
+    return replace(world, objects=unsupported(kept, gone))
 
 
 def new_name(world: World, name: str) -> str:
@@ -371,11 +264,19 @@ def _moved(world: World, objects: Iterable[int], motion: Tensor) -> World:
     items = unlocked(world, objects)
     chosen = {item.id for item in items}
     _refuse_locked_riders(world, chosen)
+    before = world
     for item in items:
         # What is mounted on another chosen object comes along with that one.
         if not chosen & set(world.ancestors(item)):
             world = world.moved(item.id, motion @ item.world_from_object)
-    return world
+    # They move together: one that rests on another of them still does.
+    touched = {n for n, item in world.objects.items() if chosen & {n, *world.ancestors(item)}}
+    supports = {n: item.supported_by for n, item in unsupported(before.objects, touched).items()}
+    resting = {
+        n: item if item.supported_by == supports[n] else replace(item, supported_by=supports[n])
+        for n, item in world.objects.items()
+    }
+    return replace(world, objects=resting)
 
 
 def _refuse_locked_riders(world: World, chosen: set[int]) -> None:
@@ -386,7 +287,7 @@ def _refuse_locked_riders(world: World, chosen: set[int]) -> None:
 
 def _pivot(world: World, objects: Iterable[int], about: Vector | None) -> Float[Tensor, "3"]:
     if about is not None:
-        return _vector(about, "about")
+        return vector(about, "about")
     return torch.stack([item.world_from_object[:3, 3] for item in found(world, objects)]).mean(0)
 
 
@@ -410,7 +311,12 @@ def check_finite(gaussians: Gaussians) -> None:
         raise ValueError("gaussians: expected quaternions other than zero, got one")
 
 
-def _vector(values: Vector, name: str) -> Float[Tensor, "3"]:
+def vector(values: Vector, name: str) -> Float[Tensor, "3"]:
+    """A point or direction of finite numbers.
+
+    Raises:
+        ValueError: it is something else.
+    """
     if len(values) != 3 or not all(map(math.isfinite, values)):
         raise ValueError(f"{name}: expected 3 finite numbers, got {values}")
     return torch.tensor(values, dtype=torch.float32)
@@ -429,5 +335,5 @@ def posed_at(pose: Pose7) -> Float[Tensor, "4 4"]:
     Raises:
         ValueError: it is not finite, or its quaternion is 0.
     """
-    _vector(pose[:3], "pose")
+    vector(pose[:3], "pose")
     return pose_from(_rotation(pose[3:]), torch.tensor(pose[:3], dtype=torch.float32))

@@ -58,7 +58,7 @@ class Erase:
 
     def apply(self, world: World) -> World:
         for item, mask in self.target.free(world):
-            world = world.with_object(erased(item, mask))
+            world = world.with_object(item.reshaped(erased(item, mask).gaussians))
         return world
 
 
@@ -72,7 +72,7 @@ class Restore:
     def apply(self, world: World) -> World:
         for item in unlocked(world, self.objects):
             flags = item.gaussians.flags & ~torch.tensor(DELETED, dtype=torch.uint8)
-            world = world.with_object(replace(item, gaussians=replace(item.gaussians, flags=flags)))
+            world = world.with_object(item.reshaped(replace(item.gaussians, flags=flags)))
         return world
 
 
@@ -171,7 +171,7 @@ class Split:
         for item, mask in self.target.free(world):
             parts.append(as_shown(item).select(mask).transformed(item.world_from_object))
             rest = item.gaussians.select(~mask)
-            world = world.with_object(replace(item, gaussians=rest))
+            world = world.with_object(item.reshaped(rest))
             if not len(rest) and item.id != BACKGROUND_ID:
                 emptied.add(item.id)
         if not sum(map(len, parts)):
@@ -211,7 +211,7 @@ class Separate:
             kind = ObjectKind.RIGID if item.id == BACKGROUND_ID else item.kind
             kind = ObjectKind.RIGID if kind is ObjectKind.ARTICULATED else kind
             world = world.with_object(_centred(world.next_id, new_name(world, item.name), part, kind))
-        return world.with_object(replace(item, gaussians=item.gaussians.select(~taken)))
+        return world.with_object(item.reshaped(item.gaussians.select(~taken)))
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ class Crop:
             inside = self.volume.holds(item.posed())
             gone = free & (inside if self.keep == "outside" else ~inside)
             if bool(gone.any()):
-                world = world.with_object(erased(item, gone))
+                world = world.with_object(item.reshaped(erased(item, gone).gaussians))
         return world
 
 

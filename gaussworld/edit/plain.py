@@ -9,11 +9,16 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from jaxtyping import AbstractArray
+from torch import Tensor
+
 from .. import io
 from ..camera import Camera
 from ..camera_record import camera_from_record, camera_record
 from ..errors import EditError, GaussWorldError
 from ..gaussians import Gaussians
+from ..io.mesh_file import load_mesh
+from ..shape import Shape
 from ..world import World
 from . import EDITS, Edit
 from .rows import Rows
@@ -26,7 +31,7 @@ Load = Callable[[Path], Gaussians]
 
 
 #: Fields that hold ids of objects, alone or in a list.
-_IDS = ("objects", "object_id", "parent")
+_IDS = ("objects", "object_id", "parent", "supported_by")
 
 
 def with_ids(plain: Mapping[str, Any], world: World) -> dict[str, Any]:
@@ -97,8 +102,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Rows):
         ranges = sum(map(len, value.ranges.values()))
         return value.to_plain() if ranges <= _MOST_RANGES else {"count": len(value)}
-    if isinstance(value, Gaussians):
+    if isinstance(value, Gaussians | Tensor):
         return {"count": len(value)}
+    if isinstance(value, Shape):
+        return {"faces": len(value.mesh.faces), "parts": len(value.parts)}
     if isinstance(value, Camera):
         return camera_record(value)
     if isinstance(value, Enum):
@@ -130,6 +137,10 @@ def _built(wanted: Any, value: Any, where: str, load: Load | None) -> Any:
         return camera_from_record(_table(value, where))
     if wanted is Gaussians:
         return _loaded(value, where, load)
+    if wanted is Shape:
+        return _shape(value, where, load)
+    if isinstance(wanted, type) and issubclass(wanted, AbstractArray):
+        raise ValueError(f"{where}: expected an edit made in Python, got {value!r:.80}; tensors are no JSON")
     if is_dataclass(wanted):
         return _dataclass(wanted, _table(value, where), where, load)
     if isinstance(wanted, type) and issubclass(wanted, Enum):
@@ -213,6 +224,13 @@ def _loaded(value: Any, where: str, load: Load | None) -> Gaussians:
         wanted = "the path of a splat file" if load else "no file"
         raise ValueError(f"{where}: expected {wanted}, got {value!r:.80}")
     return load(Path(value))
+
+
+def _shape(value: Any, where: str, load: Load | None) -> Shape:
+    if not isinstance(value, str) or load is None:
+        wanted = "the path of a mesh file" if load else "no file"
+        raise ValueError(f"{where}: expected {wanted}, got {value!r:.80}")
+    return Shape(load_mesh(Path(value)))
 
 
 _NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from ..errors import StoreError
+from .columns import ROWS, Column
 from .database import Database
-from .manifest import ROWS, Column
 from .packs import Location, PackReader, PackWriter, hash_of
 
-_DTYPES = {"f4": torch.float32, "u1": torch.uint8}
+_DTYPES = {"f4": torch.float32, "u1": torch.uint8, "i4": torch.int32}
 #: A larger node is not one of ours [bytes].
 _MAX_NODE = 1 << 28
 #: Beyond so many bytes, an array may repeat its chunks so many times on average.

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from ..errors import StoreError
 from ..log import Done, Event, Progress
-from .manifest import walk
+from .manifest import needed_by, walk
 from .packs import ALIGNMENT, Location, PackWriter
 from .revisions import Store
-from .verify import needed_by
 
 #: A pack that no revision knows may belong to a writer that is about to commit [s].
 _GRACE_S = 3600.0
@@ -115,9 +114,7 @@ def _marked(store: Store, revisions: list[int]) -> Generator[Event[Collected], N
             if node in marked:
                 continue
             marked[node] = None
-            link = store.chunks.node(node)["gaussians"]
-            if not isinstance(link, str) or link not in marked:
-                marked.update(dict.fromkeys(needed_by(link, store.chunks.node)))
+            marked.update(dict.fromkeys(needed_by(store.chunks.node(node), store.chunks.node)))
         yield Progress(count, len(revisions), stage="Marking [revisions]")
     row = "SELECT actions FROM rollout UNION SELECT result FROM rollout"
     marked.update(dict.fromkeys(r[0] for r in store.database.connection.execute(row)))

@@ -20,9 +20,9 @@ from ..gaussians import Gaussians
 from ..object_record import numbers_from, object_from_record, record_of
 from ..world import World
 from ..world_object import WorldObject
+from .columns import ROWS, Column
+from .shapes import shape_chunks, shape_from_node, shape_node
 
-#: Rows of a chunk: a multiple of 64, so that the chunks of an array written together lie without gaps.
-ROWS = 16384
 FANOUT = 16
 _DIGITS = frozenset("0123456789abcdef")
 _MOST_OBJECTS = 1_000_000
@@ -30,19 +30,13 @@ _MOST_OBJECTS = 1_000_000
 _INLINE_CHUNKS = 8
 #: Arrays of a block. Ids are not stored: an object's Gaussians are its own.
 _FLOATS = ("means", "quats", "log_scales", "opacity_logits", "sh")
+#: Bytes, left out where all are zero.
+_BYTES = ("flags", "id_confidences")
 
 #: Takes the bytes of a node, gives its hash.
 PutNode = Callable[[bytes], str]
 #: Takes the pieces of arrays, gives their hashes in order.
 PutArrays = Callable[[Sequence[memoryview]], list[str]]
-
-
-class Column(NamedTuple):
-    """One array: n rows of a shape and type, cut into chunks."""
-
-    dtype: str
-    tail: tuple[int, ...]
-    chunks: tuple[str, ...]
 
 
 class Block(NamedTuple):
@@ -72,6 +66,8 @@ class StoredObject(NamedTuple):
     block: Block
     block_link: Any
     """What the object's node says: the block itself, or the hash of its node."""
+    shape_link: str | None = None
+    """Hash of the node of its shape."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +91,10 @@ def encoded(world: World, base: StoredWorld, put: PutNode, put_arrays: PutArrays
             continue
         block = blocks[number]
         link = old.block_link if old is not None and old.block is block else _link(block, put)
-        node = put(_json(record_of(item) | {"gaussians": link}))
-        objects[number] = StoredObject(item, node, block, link)
+        shape = _shape_link(item, old, put, put_arrays)
+        linked = {"gaussians": link} if shape is None else {"gaussians": link, "shape": shape}
+        node = put(_json(record_of(item) | linked))
+        objects[number] = StoredObject(item, node, block, link, shape)
     cameras = base.cameras
     if world.cameras is not base.world.cameras:
         cameras = put(_json([camera_record(c) for c in world.cameras])) if world.cameras else None
@@ -115,6 +113,24 @@ def _link(block: Block, put: PutNode) -> Any:
     node = block.node()
     few = sum(len(column.chunks) for column in block.columns.values()) <= _INLINE_CHUNKS
     return node if few else put(_json(node))
+
+
+def _shape_link(
+    item: WorldObject, old: StoredObject | None, put: PutNode, put_arrays: PutArrays
+) -> str | None:
+    if item.shape is None:
+        return None
+    if old is not None and old.item.shape is item.shape and old.shape_link is not None:
+        return old.shape_link
+    return put(_json(shape_node(item.shape, put_arrays)))
+
+
+def needed_by(record: Mapping[str, Any], node: Callable[[str], Any]) -> list[str]:
+    """The hashes that an object's node names: of its block if that is a node, of its shape, and of arrays."""
+    link = record["gaussians"]
+    chunks = [name for column in block_of(link, node).columns.values() for name in column.chunks]
+    own = [link, *chunks] if isinstance(link, str) else chunks
+    return own if record.get("shape") is None else own + shape_chunks(record["shape"], node)
 
 
 def block_of(link: Any, node: Callable[[str], Any]) -> Block:
@@ -146,9 +162,9 @@ def _blocks(world: World, base: StoredWorld, put_arrays: PutArrays) -> dict[int,
 def _planned(gaussians: Gaussians, old: StoredObject | None, pieces: list[memoryview]) -> dict[str, Any]:
     """For every array its type, shape, and for each chunk the hash it has or the index of a new piece."""
     plan: dict[str, Any] = {}
-    for name in (*_FLOATS, "flags"):
+    for name in (*_FLOATS, *_BYTES):
         tensor: Tensor = getattr(gaussians, name)
-        if name == "flags" and not bool(tensor.any()):
+        if name in _BYTES and not bool(tensor.any()):
             continue
         before: Tensor | None = None if old is None else getattr(old.item.gaussians, name)
         column = None if old is None else old.block.columns.get(name)
@@ -156,7 +172,7 @@ def _planned(gaussians: Gaussians, old: StoredObject | None, pieces: list[memory
             plan[name] = column.dtype, column.tail, column.chunks
             continue
         comparable = before is not None and column is not None and before.shape == tensor.shape
-        rows = tensor.detach().to("cpu", torch.uint8 if name == "flags" else torch.float32).contiguous()
+        rows = tensor.detach().to("cpu", torch.uint8 if name in _BYTES else torch.float32).contiguous()
         chunks: list[str | int] = []
         for index, start in enumerate(range(0, len(rows), ROWS)):
             part = rows[start : start + ROWS]
@@ -165,7 +181,7 @@ def _planned(gaussians: Gaussians, old: StoredObject | None, pieces: list[memory
             else:
                 chunks.append(len(pieces))
                 pieces.append(memoryview(part.numpy()).cast("B"))  # pyright: ignore[reportArgumentType]
-        plan[name] = "u1" if name == "flags" else "f4", tuple(rows.shape[1:]), tuple(chunks)
+        plan[name] = "u1" if name in _BYTES else "f4", tuple(rows.shape[1:]), tuple(chunks)
     return plan
 
 
@@ -274,22 +290,26 @@ def _stored_object(
     like: StoredObject | None,
 ) -> StoredObject:
     record = node(name)
-    block = block_of(record["gaussians"], node)
+    block, link = block_of(record["gaussians"], node), record.get("shape")
+    shape = None if like is None or link is None or like.shape_link != link else like.item.shape
+    if link is not None and shape is None:
+        shape = shape_from_node(node(link), array)
     if like is not None and like.block == block:
         # The same Gaussians elsewhere: whoever compares sees that only a fact changed.
-        item = object_from_record(record, like.item.gaussians)
-        return StoredObject(item, name, like.block, like.block_link)
+        item = object_from_record(record, like.item.gaussians, shape)
+        return StoredObject(item, name, like.block, like.block_link, link)
     tensors = {key: array(column, block.size) for key, column in block.columns.items()}
     ids = torch.full((1,), record["id"], dtype=torch.int32).expand(block.size)
-    flags = tensors.pop("flags", None)
-    if flags is None:
-        flags = _no_flags(block.size)
-    gaussians = Gaussians(**tensors, object_ids=ids, flags=flags)
-    return StoredObject(object_from_record(record, gaussians), name, block, record["gaussians"])
+    for key in _BYTES:
+        if key not in tensors:
+            tensors[key] = _no_bytes(block.size)
+    gaussians = Gaussians(**tensors, object_ids=ids)
+    item = object_from_record(record, gaussians, shape)
+    return StoredObject(item, name, block, record["gaussians"], link)
 
 
 @lru_cache(maxsize=256)
-def _no_flags(count: int) -> Tensor:
+def _no_bytes(count: int) -> Tensor:
     """Zeros that objects of a size share; a quarter of the time to open a world goes into making tensors."""
     return torch.zeros(1, dtype=torch.uint8).expand(count)
 
@@ -300,7 +320,7 @@ def _without_lost_parents(objects: dict[int, StoredObject]) -> dict[int, StoredO
         number: stored
         if stored.item.parent is None or stored.item.parent in objects
         # No node is stored for this variant: the next revision writes one.
-        else StoredObject(replace(stored.item, parent=None), "", stored.block, stored.block_link)
+        else stored._replace(item=replace(stored.item, parent=None), node="")
         for number, stored in objects.items()
     }
 

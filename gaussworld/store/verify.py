@@ -1,14 +1,13 @@
 """Reading everything a world has on disk, and naming the objects and revisions that damage has reached."""
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from ..errors import StoreError
 from ..log import Done, Event, Progress
 from .database import translated
-from .manifest import block_of, walk
+from .manifest import needed_by, walk
 from .packs import Location, hash_of
 from .revisions import DAMAGE, Store
 
@@ -111,17 +110,11 @@ def _object_chunks(
         record = store.chunks.node(node)
         user = f"{record['name']} ({number})"
         if node not in known:
-            known[node] = needed_by(record["gaussians"], store.chunks.node)
+            known[node] = needed_by(record, store.chunks.node)
     except DAMAGE:
         return
     for name in known[node]:
         yield name, user
-
-
-def needed_by(link: Any, node: Callable[[str], Any]) -> list[str]:
-    """The hashes of a block: its own, if it is a node, and those of its chunks."""
-    chunks = [name for column in block_of(link, node).columns.values() for name in column.chunks]
-    return [link, *chunks] if isinstance(link, str) else chunks
 
 
 def _merged(damages: list[Damage]) -> list[Damage]:

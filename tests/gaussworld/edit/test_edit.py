@@ -18,6 +18,7 @@ from gaussworld.edit.plain import from_plain, to_plain, with_ids
 from gaussworld.errors import EditError
 from gaussworld.gaussians import DELETED, HIDDEN, LOCKED, Gaussians
 from gaussworld.pose import look_at
+from gaussworld.shape import Mesh, Shape
 from gaussworld.world import World
 from gaussworld.world_object import Joint, ObjectKind, WorldObject
 
@@ -25,7 +26,7 @@ from gaussworld.world_object import Joint, ObjectKind, WorldObject
 # Nor are failures made smaller: the worlds are small as they are, and that takes minutes.
 PATIENCE = {"suppress_health_check": list(HealthCheck), "phases": (Phase.generate,)}
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
-FIELDS = ("means", "quats", "log_scales", "opacity_logits", "sh", "flags")
+FIELDS = ("means", "quats", "log_scales", "opacity_logits", "sh", "flags", "id_confidences")
 
 
 def blob(n: int, seed: int, degree: int = 1, spread: float = 0.05) -> Gaussians:
@@ -121,6 +122,27 @@ def rows(draw: st.DrawFn) -> edit.Rows:
     )
 
 
+def box_shape(size: float) -> Shape:
+    """A cube of this side about the origin, as its own single part."""
+    corners = torch.tensor([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)]) * size
+    quads = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
+    faces = torch.tensor([face for a, b, c, d in quads for face in ((a, b, c), (a, c, d))])
+    mesh = Mesh(corners, faces)
+    return Shape(mesh, (mesh,))
+
+
+@st.composite
+def segments(draw: st.DrawFn) -> edit.Segment:
+    """Ids for the rows of `tabletop`: some stay, some go to other objects or a new one."""
+    world, g = tabletop(), torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    ids = world.posed().object_ids.clone()
+    moved = torch.rand(len(ids), generator=g) < draw(st.sampled_from([0.0, 0.1, 1.0]))
+    choice = torch.tensor(draw(st.lists(st.sampled_from([0, 1, 3, 9]), min_size=1, max_size=3)))
+    ids[moved] = choice[torch.randint(len(choice), (int(moved.sum()),), generator=g)].to(ids)
+    sure = torch.randint(0, 256, (len(ids),), generator=g).to(torch.uint8)
+    return edit.Segment(ids, sure if draw(st.booleans()) else None, {9: "bolt"})
+
+
 BALLS = st.builds(edit.Sphere, VECTORS, FACTORS)
 TARGETS = st.builds(edit.Target, SOME) | st.builds(edit.Target, st.just(()) | SOME, rows(), st.none() | BALLS)
 KINDS = st.sampled_from([ObjectKind.STATIC, ObjectKind.RIGID, ObjectKind.ROBOT])
@@ -143,10 +165,14 @@ EVERY = {
                            DIRECTIONS, VECTORS, st.none() | st.floats(-3, 0),
                            st.none() | st.floats(0, 3), NUMBERS),
     "set-material": st.builds(edit.SetMaterial, SOME, st.fixed_dictionaries({}, optional={
-        "friction": FACTORS, "density": FACTORS, "restitution": st.floats(0, 1)})),
+        "friction": FACTORS, "density": FACTORS, "restitution": st.floats(0, 1), "volume": FACTORS}),
+        st.none() | st.sampled_from(["wood", ""]), st.none() | VECTORS),
     "reparent": st.builds(edit.Reparent, st.just((3,)), st.sampled_from([None, 0, 1, 2, 7])),
     "add": st.builds(edit.Add, st.builds(blob, st.integers(1, 20), st.integers(0, 9)), NAMES,
                      st.sampled_from([ObjectKind.STATIC, ObjectKind.RIGID]), POSES, FACTORS, st.none() | IDS),
+    "set-shape": st.builds(edit.SetShape, IDS, st.none() | st.floats(0.1, 2).map(box_shape)),
+    "set-support": st.builds(edit.SetSupport, SOME, st.none() | st.lists(IDS, max_size=2).map(tuple)),
+    "segment": segments(),
     "merge": st.builds(edit.Merge, st.lists(IDS, min_size=2, max_size=4, unique=True).map(tuple)),
     "hide": st.builds(edit.Hide, TARGETS, st.booleans()),
     "lock": st.builds(edit.Lock, TARGETS, st.booleans()),
@@ -163,6 +189,10 @@ EVERY = {
     "remove-floaters": st.builds(edit.RemoveFloaters, st.just(()) | SOME),
     "simplify": st.builds(edit.Simplify, st.integers(30, 400)),
 }  # fmt: skip
+
+
+#: Edits that hold what is no JSON: files or tensors.
+PROGRAMS = ("add", "set-shape", "segment")
 
 
 def test_every_edit_has_a_strategy():
@@ -210,7 +240,7 @@ def test_do_undo_redo_is_the_identity(name: str):
 
 
 @settings(max_examples=80, **PATIENCE)
-@given(st.sampled_from([name for name in EVERY if name != "add"]).flatmap(EVERY.__getitem__))
+@given(st.sampled_from([name for name in EVERY if name not in PROGRAMS]).flatmap(EVERY.__getitem__))
 def test_json_keeps_every_edit(change: edit.Edit):
     """What a program sends as JSON does the same as the edit it was made of."""
     again = from_plain(change.name, json.loads(json.dumps(to_plain(change))))
@@ -497,6 +527,55 @@ def test_nonsense_is_refused_in_one_sentence(as_in_production: None, change: edi
         edit.applied(change, tabletop())
 
 
+def test_a_shape_brings_volume_and_balance():
+    """They are taken from the shape, scale with the object, and go with it; what is known stays."""
+    world = edit.applied(edit.SetShape(3, box_shape(0.1)), tabletop())
+    material = world.objects[3].material
+    assert material.volume == pytest.approx(1e-3, rel=1e-4)
+    assert material.center_of_mass == pytest.approx((0, 0, 0), abs=1e-6)
+    assert material.mass == pytest.approx(500 * 1e-3, rel=1e-4)
+    assert material.sources["volume"] == "shape"
+    larger = edit.applied(edit.Scale((3,), 2.0), world).objects[3]
+    assert larger.material.volume == pytest.approx(8e-3, rel=1e-4)
+    assert larger.shape.mesh.volume == pytest.approx(8e-3, rel=1e-4)
+    cut = edit.applied(edit.Erase(edit.Target(rows=edit.Rows({3: torch.tensor([[0, 5]])}))), world).objects[3]
+    assert cut.shape is None and cut.material.volume is None
+    weighed = edit.applied(edit.SetMaterial((3,), {"volume": 2e-3}), tabletop())
+    weighed = edit.applied(edit.SetShape(3, box_shape(0.1)), weighed)
+    assert weighed.objects[3].material.volume == 2e-3
+    heavy = edit.applied(edit.SetMaterial((3,), {"mass": 4.0}), weighed)
+    assert heavy.objects[3].material.density == pytest.approx(2000)
+
+
+def test_what_moves_forgets_what_it_rests_on():
+    """Moving the table loses the box on it; moving both together does not."""
+    world = edit.applied(edit.SetSupport((3,), (1,)), tabletop())
+    assert world.objects[3].supported_by == (1,)
+    assert edit.applied(edit.Move((1,), (0.0, 0.0, 1.0)), world).objects[3].supported_by is None
+    assert edit.applied(edit.Move((3,), (0.0, 0.0, 1.0)), world).objects[3].supported_by is None
+    assert edit.applied(edit.Move((1, 3), (0.0, 0.0, 1.0)), world).objects[3].supported_by == (1,)
+    assert edit.applied(edit.Delete((1,)), world).objects[3].supported_by is None
+    assert edit.applied(edit.Move((2,), (0.0, 0.0, 1.0)), world).objects[3].supported_by == (1,)
+
+
+def test_segments_become_objects_where_they_are():
+    """Every Gaussian keeps its place in the world; emptied objects go, new ones are centred."""
+    world = tabletop()
+    before = world.posed()
+    ids = before.object_ids.clone()
+    ids[:50] = 9
+    ids[ids == 3] = 0
+    sure = torch.full((len(ids),), 200, dtype=torch.uint8)
+    after = edit.applied(edit.Segment(ids, sure, {9: "bolt"}, {9: ObjectKind.STATIC}), world)
+    assert 3 not in after.objects and after.objects[9].name == "bolt"
+    assert after.objects[9].kind is ObjectKind.STATIC
+    seen = after.posed()
+    assert bool((seen.id_confidences == 200).all())
+    for number in (0, 1, 2, 7, 9):
+        mine = seen.means[seen.object_ids == number].sort(0).values
+        assert torch.allclose(mine, before.means[ids == number].sort(0).values, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "plain", "message"),
     [
@@ -513,6 +592,8 @@ def test_nonsense_is_refused_in_one_sentence(as_in_production: None, change: edi
         ("erase", {"target": {"rows": {"01": [[0, 1]]}}}, "expected ids of objects, got '01'"),
         ("add", {"gaussians": "nowhere.ply", "new_name": "x"}, "or a file of Gaussians .*, got no such file"),
         ("crop", {"volume": {"radius": 1}}, "crop.volume: expected"),
+        ("segment", {"ids": [1, 2]}, "segment.ids: expected an edit made in Python"),
+        ("set-shape", {"object_id": 1, "shape": [0]}, "set-shape.shape: expected the path of a mesh file"),
     ],
 )  # fmt: skip
 def test_json_of_strangers_is_checked(name: str, plain: dict, message: str):
@@ -527,13 +608,17 @@ def test_files_can_be_refused():
         from_plain("add", {"gaussians": "/etc/passwd", "new_name": "x"}, load=None)
 
 
-def test_the_examples_of_the_documentation_are_edits(repository):
-    """Every edit has one, and each can be read."""
+def test_the_examples_of_the_documentation_are_edits(repository, tmp_path):
+    """Every edit has one, but for that which only programs can do, and each can be read."""
     text = (repository / "docs" / "worlds.md").read_text(encoding="utf-8")
     examples = re.findall(r"^gaussworld world edit W ([a-z-]+) '(.*?)'", text, re.M)
-    assert {name for name, _ in examples} == set(edit.EDITS)
+    assert {name for name, _ in examples} == set(edit.EDITS) - {"segment"}
     names = {"mug": 1, "lid": 2, "table": 3}
     world = World({n: WorldObject(n, name, blob(3, n)) for name, n in names.items()})
+    mesh = tmp_path / "mug.obj"
+    mesh.write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
     for name, fields in examples:
         plain = with_ids(json.loads(fields), world)
+        if name == "set-shape":
+            plain["shape"] = str(mesh)
         assert from_plain(name, plain, load=lambda path: blob(3, 0)).name == name

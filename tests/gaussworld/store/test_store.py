@@ -15,11 +15,12 @@ import gaussworld as gw
 from gaussworld.errors import ConfigError, ConflictError, StoreError
 from gaussworld.log import drain
 from gaussworld.pose import look_at
+from gaussworld.shape import Mesh, Shape
 from gaussworld.store import Store
 from gaussworld.store import database as db
 from gaussworld.store.chunks import Chunks
 from gaussworld.store.collect import collect
-from gaussworld.store.manifest import ROWS
+from gaussworld.store.columns import ROWS
 from gaussworld.store.packs import MAGIC, PackWriter
 from gaussworld.store.share import export, unpack
 from gaussworld.store.verify import verify
@@ -487,3 +488,48 @@ def test_undo_shares_what_did_not_change(store: Store):
     back = store.read(1, moved)
     assert back.world.objects[1].gaussians is moved.world.objects[1].gaussians
     assert back.world.world_from_source is moved.world.world_from_source
+
+
+def test_shapes_supports_and_confidences_come_back(tmp_path: Path):
+    """To the bit, from the disk; a move writes no shape again, and collecting keeps what they need."""
+    world, number = world_of(3), 2
+    corners = torch.rand(400, 3, generator=torch.Generator().manual_seed(0))
+    faces = torch.arange(399).reshape(133, 3)
+    part = Mesh(corners[:5], faces[:1])
+    shape = Shape(Mesh(corners, faces, corners.flip(0)), (part, Mesh(corners[9:20], faces[:3])))
+    item = world.objects[number]
+    sure = torch.arange(len(item.gaussians)).to(torch.uint8)
+    material = item.material.with_values("shape", volume=0.25, center_of_mass=(0.1, 0.2, 0.3))
+    item = dataclasses.replace(
+        item,
+        shape=shape,
+        supported_by=(0,),
+        gaussians=dataclasses.replace(item.gaussians, id_confidences=sure),
+        material=dataclasses.replace(material, category="wood"),
+    )
+    with Store.create(tmp_path / "a.world", world.with_object(item)) as store:
+        base, before = store.read(1), sum(sizes(store))
+        moved = commit(store, shifted(base.world, number), base)
+        assert sum(sizes(store)) - before < 4000 < shape.mesh.vertices.nbytes
+        assert moved.world.objects[number].shape is base.world.objects[number].shape
+        drain(collect(store, compact=True, grace_s=-1.0))
+        assert drain(verify(store)).result.damages == ()
+    found = gw.World.open(tmp_path / "a.world", "1").objects[number]
+    assert found.supported_by == (0,)
+    assert gw.World.open(tmp_path / "a.world").objects[number].supported_by is None
+    assert found.material == item.material
+    assert torch.equal(found.gaussians.id_confidences, sure)
+    for a, b in zip((found.shape.mesh, *found.shape.parts), (shape.mesh, *shape.parts), strict=True):
+        assert torch.equal(a.vertices, b.vertices) and torch.equal(a.faces, b.faces)
+    assert torch.equal(found.shape.mesh.colors, shape.mesh.colors)
+
+
+def test_a_forged_shape_is_damage(tmp_path: Path):
+    """Faces that point beyond the vertices are named with their object, and the rest opens."""
+    world = world_of(3)
+    corners, faces = torch.rand(5, 3), torch.tensor([[0, 1, 2]])
+    shaped = dataclasses.replace(world.objects[1], shape=Shape(Mesh(corners, faces)))
+    object.__setattr__(shaped.shape.mesh, "faces", torch.tensor([[0, 1, 99]], dtype=torch.int32))
+    Store.create(tmp_path / "a.world", world.with_object(shaped)).close()
+    with pytest.raises(StoreError, match="rows of 5 vertices, got 99"):
+        gw.World.open(tmp_path / "a.world")
