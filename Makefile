@@ -76,15 +76,17 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(KERNELS) $(NEW_MODULES
 	@mv $@.new $@
 	@echo "Installed. The command is $(BIN)/gaussworld; after '. $(BIN)/activate' it is gaussworld."
 
-# A compiler and the libraries open3d loads: installed where that is allowed, else named in one sentence.
+# A compiler and the libraries that open3d and MuJoCo load: installed where that is allowed, else named in one sentence.
 define system_packages
 need=''; \
 $(CXX_FOUND) >/dev/null 2>&1 || need="$$need g++"; \
 if [ "$$(uname -s)" = Linux ]; then \
   libraries="$$(PATH=$$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null)"; \
-  for pair in libusb-1.0.so.0:libusb-1.0-0 libGL.so.1:libgl1 libgomp.so.1:libgomp1 libX11.so.6:libx11-6; do \
+  for pair in libusb-1.0.so.0:libusb-1.0-0 libGL.so.1:libgl1 libgomp.so.1:libgomp1 libX11.so.6:libx11-6 \
+    libEGL.so.1:libegl1; do \
     case "$$libraries" in *"$${pair%%:*}"*) ;; *) need="$$need $${pair##*:}";; esac; \
   done; \
+  case "$$libraries" in *libEGL_mesa*|*libEGL_nvidia*) ;; *) need="$$need libegl-mesa0 libgl1-mesa-dri";; esac; \
   python3 -c 'import ensurepip' >/dev/null 2>&1 || need="$$need python3-venv"; \
 fi; \
 if [ -n "$$need" ]; then \

@@ -185,15 +185,15 @@ class WorldObject:
     """Id of the object it is mounted on; `World.moved` carries it along."""
     joint: Joint | None = None
     material: Material = field(default_factory=Material)
-    shape: Shape | None = None
-    """Its surface and convex parts, in its own frame; None until made, and after its form changed."""
-    supported_by: tuple[int, ...] | None = None
-    """Ids of what it rests on; None while nobody knows, and after it moved."""
     hidden: bool = False
     """Not drawn, nor exported."""
     locked: bool = False
     """Not selected by pointing, and refused by edits, but for those that unlock, hide or rename it, and those
     that turn or scale the whole world."""
+    shape: Shape | None = None
+    """Its surface and convex parts, in its own frame; None until made, and after its form changed."""
+    supported_by: tuple[int, ...] | None = None
+    """Ids of what it rests on; None while nobody knows, and after it moved."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.id < 2**31:

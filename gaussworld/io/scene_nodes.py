@@ -15,6 +15,7 @@ from ..errors import FileFormatError
 from ..gaussians import DELETED, Gaussians
 from ..object_record import numbers_from, object_from_record, pose_from_numbers
 from ..pose import invert_pose, pose7_from_pose, pose_from, pose_from_pose7
+from ..shape import Shape
 from ..world import World
 from ..world_object import BACKGROUND_ID, ObjectKind, Vector, WorldObject
 from .framing import Framing
@@ -46,6 +47,8 @@ class Node:
     """What `record_of` said of it, when the file is ours."""
     hidden: bool = False
     """Whether the file says so; of nodes with a record, that says."""
+    shape: Shape | None = None
+    """In the node's frame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,11 +220,11 @@ def _foreign(node: Node, number: int, pose: Tensor, alone: bool) -> WorldObject:
 
 
 def _ours(node: Node, record: Mapping[str, Any], number: int, pose: Tensor) -> WorldObject:
-    item = object_from_record({**record, "id": number}, node.gaussians)
+    item = object_from_record({**record, "id": number}, node.gaussians, node.shape)
     off = (_rigid(item.world_from_object) - pose).abs()
     reach = max(1.0, float(pose[:3, 3].abs().max()))
     moved = float(off[:3, :3].max()) > SAME or float(off[:3, 3].max()) > SAME * reach
-    return replace(item, world_from_object=pose.float()) if moved else item
+    return replace(item, world_from_object=pose.float(), supported_by=None) if moved else item
 
 
 def _scaled(item: WorldObject, scale: float) -> WorldObject:
@@ -229,7 +232,14 @@ def _scaled(item: WorldObject, scale: float) -> WorldObject:
     if abs(scale - 1) < SAME:
         return item
     gaussians = item.gaussians.transformed(torch.eye(4), scale)
-    return replace(item, gaussians=gaussians, joint=item.joint and item.joint.scaled(scale))
+    return replace(
+        item,
+        gaussians=gaussians,
+        joint=item.joint and item.joint.scaled(scale),
+        shape=item.shape and item.shape.transformed(torch.eye(4), scale),
+        material=item.material.scaled(scale),
+        supported_by=None,
+    )
 
 
 def _split(matrix: Float[Tensor, "4 4"], where: str) -> tuple[Float[Tensor, "4 4"], float]:

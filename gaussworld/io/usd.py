@@ -35,6 +35,7 @@ from .scene_nodes import (
     world_from_nodes,
     world_of,
 )
+from .usd_physics import shape_of, write_physics
 from .usd_stage import SPLATS, export, opened, pxr, quiet
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ def write(gaussians: Gaussians, path: Path, framing: Framing) -> None:
 def write_world(world: World, path: Path) -> None:
     """Write a world: below /World, in the world's own frame and unit, a prim for each object.
 
+    Shapes are meshes and colliders, with masses, friction and joints, so that a simulator can run the stage.
     Hidden objects are there and marked invisible. Cameras and Gaussians that are deleted or hidden one by
     one are not written.
 
@@ -130,6 +132,7 @@ def new_stage(world: World, facts: Mapping[str, Any], path: Path) -> Iterator[tu
         set_pose(root, pose_from(turned_up(world.up, _UP[axis]), torch.zeros(3, dtype=torch.float64)))
         _state(root.GetPrim(), "world", facts)
         prims = _objects(stage, world, path)
+        write_physics(stage, world, prims)
         yield stage, prims
         export(stage, path)
 
@@ -237,7 +240,8 @@ def _nodes(stage: Any, path: Path) -> list[Node]:
         part = splats_of(stage, prim)
         parts.add(prim.GetPath().AppendChild(PART))
         gaussians = _gaussians(part, f"{path}: prim {part.GetPath()}") if part else nothing()
-        found.append((prim, Node(prim.GetName(), matrix(prim), gaussians, None, record)))
+        shape = shape_of(stage, prim, f"{path}: prim {prim.GetPath()}")
+        found.append((prim, Node(prim.GetName(), matrix(prim), gaussians, None, record, shape=shape)))
     ours = False
     for prim in pxr().Usd.PrimRange.Stage(stage, pxr().Usd.TraverseInstanceProxies()):
         ours = ours or prim.GetCustomDataByKey(f"{OURS}:world") is not None

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 SPLATS = "ParticleField3DGaussianSplat"
 #: [s] How long a file may take that is not large.
 _PATIENCE = 60.0
-_MODULES = ("Gf", "Sdf", "Tf", "Usd", "UsdGeom", "UsdUtils", "UsdVol", "Vt")
+_MODULES = ("Gf", "Sdf", "Tf", "Usd", "UsdGeom", "UsdPhysics", "UsdShade", "UsdUtils", "UsdVol", "Vt")
 
 
 @cache

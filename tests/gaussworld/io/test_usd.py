@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import trimesh
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gaussworld import edit
 from gaussworld.errors import FileFormatError, MissingDependency
 from gaussworld.gaussians import Gaussians
 from gaussworld.io import load, load_framing, load_world, save, save_world, usd_stage
@@ -20,11 +22,14 @@ from gaussworld.pose import (
     rotation_from_rotvec,
     transform_points,
 )
+from gaussworld.shape import Mesh, Shape
 from gaussworld.state import Action, ActionSpec, Rollout, State, stack
 from gaussworld.world import World
-from gaussworld.world_object import ObjectKind, WorldObject
+from gaussworld.world_object import Joint, ObjectKind, WorldObject
 
 pxr = pytest.importorskip("pxr")
+from pxr import Gf, Usd, UsdGeom, UsdPhysics, UsdShade  # noqa: E402
+
 SHARED = [HealthCheck.function_scoped_fixture]
 
 
@@ -369,3 +374,71 @@ def test_without_usd_the_extra_is_named(tmp_path, monkeypatch, got):
     with pytest.raises(MissingDependency, match=r"usd-core 26\.3"):
         save(blob(), tmp_path / "b.usda")
     usd_stage.pxr.cache_clear()
+
+
+def cube(size: float) -> Shape:
+    """A cube about the origin, in two halves."""
+    body = trimesh.creation.box((size, size, size))
+    mesh = Mesh(torch.tensor(body.vertices).float(), torch.tensor(body.faces))
+    left = trimesh.creation.box((size / 2, size, size)).apply_translation((-size / 4, 0, 0))
+    right = trimesh.creation.box((size / 2, size, size)).apply_translation((size / 4, 0, 0))
+    halves = (Mesh(torch.tensor(half.vertices).float(), torch.tensor(half.faces)) for half in (left, right))
+    return Shape(replace(mesh, colors=torch.full((8, 3), 0.25)), tuple(halves))
+
+
+def shaped_kitchen() -> World:
+    """A table with a drawer, and a box on it, all with shapes; the unit is 0.5 m."""
+    one = Gaussians(*(torch.ones(3, *tail) for tail in ((3,), (4,), (3,), (), (1, 3))))
+    pose = torch.eye(4)
+    pose[:3, 3] = torch.tensor([0.1, 0.2, 0.9])
+    joint = Joint("prismatic", (0.0, -1.0, 0.0), limits=(0.0, 0.3), position=0.1)
+    table = WorldObject(1, "table", one, shape=cube(0.8))
+    drawer = WorldObject(2, "drawer", one, ObjectKind.ARTICULATED, pose, 1, joint, shape=cube(0.2))
+    box = WorldObject(3, "box", one, ObjectKind.RIGID, pose, shape=cube(0.1), supported_by=(1,))
+    world = World({item.id: item for item in (table, drawer, box)}, (), 0.5, (0.0, 0.0, 1.0))
+    for number, item in list(world.objects.items()):
+        world = edit.applied(edit.SetShape(number, item.shape), world)
+    return edit.applied(edit.SetMaterial((3,), {"density": 800.0, "friction": 0.7}), world)
+
+
+def test_shapes_come_back(tmp_path, unprobed):
+    """Surface, colours and parts, and what they tell of the objects."""
+    world = shaped_kitchen()
+    save_world(world, tmp_path / "a.usdc")
+    found = load_world(tmp_path / "a.usdc")
+    for number, item in world.objects.items():
+        other = found.objects[number]
+        assert other.material == item.material and other.supported_by == item.supported_by
+        pairs = zip((item.shape.mesh, *item.shape.parts), (other.shape.mesh, *other.shape.parts), strict=True)
+        for a, b in pairs:
+            assert torch.equal(a.vertices, b.vertices) and torch.equal(a.faces, b.faces)
+        assert torch.equal(other.shape.mesh.colors, item.shape.mesh.colors)
+
+
+def test_simulators_find_bodies_colliders_and_joints(tmp_path):
+    """As UsdPhysics has them: masses in kilograms, lengths in the stage's unit, joints about their axes."""
+    save_world(shaped_kitchen(), tmp_path / "a.usda")
+    stage = Usd.Stage.Open(str(tmp_path / "a.usda"))
+    prims = {prim.GetName(): prim for prim in stage.Traverse()}
+    assert not prims["table"].HasAPI(UsdPhysics.RigidBodyAPI)
+    assert prims["table"].GetChild("collision_1").HasAPI(UsdPhysics.CollisionAPI)
+    assert prims["box"].HasAPI(UsdPhysics.RigidBodyAPI)
+    # 0.1 units are 5 cm.
+    mass = UsdPhysics.MassAPI(prims["box"]).GetMassAttr().Get()
+    assert mass == pytest.approx(800 * 0.05**3, rel=1e-4)
+    scene = UsdPhysics.Scene(prims["physics"])
+    assert scene.GetGravityMagnitudeAttr().Get() == pytest.approx(9.81 / 0.5)
+    joint = UsdPhysics.PrismaticJoint(prims["drawer"].GetChild("joint"))
+    limits = joint.GetLowerLimitAttr().Get(), joint.GetUpperLimitAttr().Get()
+    assert limits == pytest.approx((-0.1, 0.2))
+    assert joint.GetBody0Rel().GetTargets() == [prims["table"].GetPath()]
+    turn = Gf.Matrix3d(Gf.Quatd(joint.GetLocalRot1Attr().Get()))
+    assert Gf.IsClose(Gf.Vec3d(1, 0, 0) * turn, Gf.Vec3d(0, -1, 0), 1e-6)
+    friction, _ = UsdShade.MaterialBindingAPI(prims["box"].GetChild("collision_0")).ComputeBoundMaterial(
+        "physics"
+    )
+    assert UsdPhysics.MaterialAPI(friction.GetPrim()).GetDynamicFrictionAttr().Get() == pytest.approx(0.7)
+    assert UsdGeom.Mesh(prims["box"].GetChild("surface")).GetPurposeAttr().Get() == "proxy"
+    # Both halves of the box keep their place about its middle.
+    points = UsdGeom.Mesh(prims["box"].GetChild("collision_0")).GetPointsAttr().Get()
+    assert max(point[0] for point in points) == pytest.approx(0, abs=1e-6)
