@@ -363,7 +363,7 @@ def _rescued(path: Path) -> World:
 
 def _objects(path: Path, allow_damage: bool) -> Sequence[Mapping[str, Any]]:
     world = _rescued(path) if allow_damage else World.open(path)
-    return [object_row(item) for item in world.objects.values()]
+    return [object_row(item, world.metres_per_unit) for item in world.objects.values()]
 
 
 def _stepped(world: Path, steps: int, branch: str | None, which: str, json: bool) -> None:

@@ -17,8 +17,9 @@ from .records import Revision
 from .revisions import Store
 
 
-def object_row(item: WorldObject) -> dict[str, Any]:
-    """An object of a world, for its list."""
+def object_row(item: WorldObject, metres_per_unit: float | None) -> dict[str, Any]:
+    """An object of a world, for its list; masses need a world of known scale."""
+    mass = item.material.mass if metres_per_unit is not None else None
     deleted = int(((item.gaussians.flags & DELETED) != 0).sum())
     states = [name for name in ("hidden", "locked") if getattr(item, name)]
     return {
@@ -27,6 +28,9 @@ def object_row(item: WorldObject) -> dict[str, Any]:
         "kind": item.kind.value,
         "gaussians": len(item.gaussians) - deleted,
         "parent": item.parent,
+        "kg": mass if mass is None else float(f"{mass * (metres_per_unit or 1) ** 3:.3g}"),
+        "faces": None if item.shape is None else len(item.shape.mesh.faces),
+        "rests on": item.supported_by,
         "position": [round(value, 4) for value in item.world_from_object[:3, 3].tolist()],
         "state": " ".join([*states, *([f"{deleted} deleted"] if deleted else [])]),
         "record": record_of(item),

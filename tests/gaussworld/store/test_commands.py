@@ -99,7 +99,8 @@ def test_text_for_people(world: Path, capsys: pytest.CaptureFixture[str]):
     capsys.readouterr()
     main(["world", "list", str(world)])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["id", "name", "kind", "gaussians", "parent", "position", "state"]
+    wanted = "id name kind gaussians parent kg faces rests on position state".split()
+    assert lines[0].split() == wanted
     assert lines[2].split()[:5] == ["3", "object", "3", "RIGID", "20"]
     main(["world", "log", str(world)])
     assert capsys.readouterr().out.splitlines()[1].startswith(">  2         1       move")
