@@ -10,8 +10,10 @@ from ..errors import EditError
 from ..world import World
 from .change import Change, ColumnChange, ObjectChange, between, touched
 from .facts import Rename, Reparent, SetJoint, SetKind, SetMaterial, SetShape, SetSupport
+from .fill import FillHole
 from .objects import Add, Delete, Duplicate, Merge, Move, Place, Rotate, Scale
 from .parts import Crop, Erase, Grade, Hide, Lock, Recolour, Restore, Separate, Split
+from .robot import AddMesh, AddRobot, SetJoints
 from .rows import Rows
 from .segment import Segment
 from .target import Box, Polygon, Sphere, Target
@@ -20,6 +22,8 @@ from .whole import RemoveFloaters, SetScale, SetUp, Simplify
 __all__ = [
     "EDITS",
     "Add",
+    "AddMesh",
+    "AddRobot",
     "Box",
     "Change",
     "ColumnChange",
@@ -28,6 +32,7 @@ __all__ = [
     "Duplicate",
     "Edit",
     "Erase",
+    "FillHole",
     "Grade",
     "Hide",
     "Lock",
@@ -47,6 +52,7 @@ __all__ = [
     "Segment",
     "Separate",
     "SetJoint",
+    "SetJoints",
     "SetKind",
     "SetMaterial",
     "SetScale",
@@ -85,8 +91,8 @@ EDITS: dict[str, type[Edit]] = {
     each.name: each
     for each in (
         Move, Rotate, Place, Scale, Duplicate, Delete, Rename, SetKind, SetJoint, SetMaterial, SetShape,
-        SetSupport, Reparent, Add, Segment, Merge, Hide, Lock, Erase, Restore, Recolour, Grade, Split,
-        Separate, Crop, SetUp, SetScale, RemoveFloaters, Simplify,
+        SetSupport, Reparent, Add, AddMesh, AddRobot, SetJoints, Segment, Merge, Hide, Lock, Erase, Restore,
+        FillHole, Recolour, Grade, Split, Separate, Crop, SetUp, SetScale, RemoveFloaters, Simplify,
     )
 }  # fmt: skip
 

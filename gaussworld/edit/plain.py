@@ -85,6 +85,8 @@ def from_plain(name: str, plain: Mapping[str, Any], load: Load | None = io.load)
     """
     if name not in EDITS:
         raise EditError(f"expected an edit among {', '.join(sorted(EDITS))}, got {name!r:.80}")
+    if load is None and getattr(EDITS[name], "reads_files", False):
+        raise EditError(f"{name}: expected an edit that reads no file, got {str(plain.get('path'))!r:.80}")
     try:
         return _built(EDITS[name], plain, name, load)
     except GaussWorldError as error:

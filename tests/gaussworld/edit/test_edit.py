@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -24,6 +25,7 @@ from gaussworld.world_object import Joint, ObjectKind, WorldObject
 
 # The shape checks look at a random item of every tuple, which does not change what is drawn.
 # Nor are failures made smaller: the worlds are small as they are, and that takes minutes.
+DATA = Path(__file__).parent / "data"
 PATIENCE = {"suppress_health_check": list(HealthCheck), "phases": (Phase.generate,)}
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 FIELDS = ("means", "quats", "log_scales", "opacity_logits", "sh", "flags", "id_confidences")
@@ -173,6 +175,17 @@ EVERY = {
     "set-shape": st.builds(edit.SetShape, IDS, st.none() | st.floats(0.1, 2).map(box_shape)),
     "set-support": st.builds(edit.SetSupport, SOME, st.none() | st.lists(IDS, max_size=2).map(tuple)),
     "segment": segments(),
+    "add-mesh": st.builds(edit.AddMesh, st.just(str(DATA / "wedge.obj")), st.just("") | NAMES, POSES,
+                          FACTORS,
+                          st.sampled_from([ObjectKind.STATIC, ObjectKind.RIGID]), gaussians=st.integers(20, 90)),
+    "add-robot": st.builds(edit.AddRobot, st.just(str(DATA / "arm.urdf")),
+                           st.floats(-2, 2).map(lambda angle: {"shoulder": angle}), POSES,
+                           st.just("") | NAMES,
+                           scale=st.none() | FACTORS, clamp=st.booleans(), gaussians=st.integers(50, 90)),
+    "set-joints": st.builds(edit.SetJoints, st.sampled_from([1, 2, 3]),
+                            st.floats(-0.3, 1.8).map(lambda angle: {"lid": angle}), st.booleans()),
+    "fill-hole": st.builds(edit.FillHole, st.just(0), st.just(()) | st.just((3,)), st.none() | BALLS,
+                           undersides=st.booleans(), seed=st.integers(0, 3)),
     "merge": st.builds(edit.Merge, st.lists(IDS, min_size=2, max_size=4, unique=True).map(tuple)),
     "hide": st.builds(edit.Hide, TARGETS, st.booleans()),
     "lock": st.builds(edit.Lock, TARGETS, st.booleans()),
@@ -606,6 +619,11 @@ def test_files_can_be_refused():
     """A server need not read the files that a client names."""
     with pytest.raises(EditError, match=r"add\.gaussians: expected no file, got '/etc/passwd'"):
         from_plain("add", {"gaussians": "/etc/passwd", "new_name": "x"}, load=None)
+    for name in ("add-mesh", "add-robot"):
+        with pytest.raises(
+            EditError, match=f"{name}: expected an edit that reads no file, got '/etc/passwd'"
+        ):
+            from_plain(name, {"path": "/etc/passwd"}, load=None)
 
 
 def test_the_examples_of_the_documentation_are_edits(repository, tmp_path):

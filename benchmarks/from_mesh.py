@@ -1,0 +1,173 @@
+"""How close Gaussians made of meshes are to the meshes: `python benchmarks/from_mesh.py [--gaussians N]`.
+
+Prints a table in Markdown: PSNR inside the object's mask against ray-cast pictures (8 views, 3 distances).
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import open3d as o3d
+import torch
+
+import gaussworld as gw
+from gaussworld.pose import look_at
+from gaussworld.robot import load_robot
+from gaussworld.robot.geometry import link_surface
+from gaussworld.shape import Mesh
+from gaussworld.surface import Paint, Surface, box, cylinder, sphere
+from gaussworld.surface.painted import merged
+
+SIZE, FOV_DEG, SUPERSAMPLES = 400, 40.0, 3
+PANDA = Path(__file__).resolve().parents[2] / "shared/data/pusht_robot/assets/robots/panda.urdf"
+
+
+def picture(size: int) -> torch.Tensor:
+    """Smooth colours, rings, a checkerboard and thin letters-like strokes."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
+    rgb = torch.stack([x, y, 1 - x], 2) * 0.6 + 0.2
+    rings = ((((x - 0.3) ** 2 + (y - 0.3) ** 2).sqrt() * 25).floor() % 2 == 0) & (
+        (x - 0.3) ** 2 + (y - 0.3) ** 2 < 0.05
+    )
+    rgb[rings] = torch.tensor([0.9, 0.85, 0.2])
+    checks = ((x * 16).floor() + (y * 16).floor()) % 2 == 0
+    rgb[checks & (x > 0.55) & (y > 0.55)] = torch.tensor([0.1, 0.15, 0.35])
+    strokes = ((x * 40).floor() % 4 == 0) & (y > 0.7) & (x < 0.5)
+    rgb[strokes] = torch.tensor([0.05, 0.05, 0.05])
+    return rgb
+
+
+def textured_box() -> Surface:
+    plain = box((0.2, 0.14, 0.1))
+    triangles = plain.mesh.triangles
+    normal = (
+        torch.linalg.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+        .abs()
+        .argmax(1)
+    )
+    keep = torch.tensor([[1, 2], [0, 2], [0, 1]])[normal]
+    unit = triangles / torch.tensor([0.2, 0.14, 0.1]) + 0.5
+    uv = unit.gather(2, keep[:, None].expand(-1, 3, 2))
+    return Surface(plain.mesh, (Paint((1.0, 1.0, 1.0), picture(512)),), corner_uv=uv)
+
+
+def t_block() -> Surface:
+    bar = box((0.2, 0.05, 0.03)).tinted((0.35, 0.55, 0.75))
+    stem = box((0.05, 0.15, 0.03)).tinted((0.75, 0.45, 0.3))
+    lower = torch.eye(4)
+    lower[1, 3] = -0.1
+    return merged([bar, stem.transformed(lower)])
+
+
+def mug() -> Surface:
+    """Thin wall (3 mm), open top, a handle."""
+    outer, inner = _tube(0.04, 0.1), _tube(0.037, 0.1).flipped()
+    ring = _ring(0.037, 0.04, 0.05)
+    floor = _disc(0.04, -0.05).flipped()
+    inside = _disc(0.037, -0.047)
+    body = merged([outer.tinted((0.85, 0.3, 0.2)), inner.tinted((0.95, 0.95, 0.9)), ring.tinted((0.9, 0.6, 0.2)),
+                   floor.tinted((0.4, 0.2, 0.1)), inside.tinted((0.3, 0.5, 0.7))])  # fmt: skip
+    return merged([body, _torus(0.03, 0.006).tinted((0.2, 0.35, 0.6))])
+
+
+def rippled_sphere() -> Surface:
+    """Fine stripes and spots as vertex colours."""
+    fine = o3d.geometry.TriangleMesh.create_sphere(0.1, 160)
+    vertices = torch.from_numpy(np.asarray(fine.vertices)).float()
+    faces = torch.from_numpy(np.asarray(fine.triangles)).int()
+    x, y, z = (vertices / 0.1).unbind(1)
+    colors = torch.stack(
+        [0.5 + 0.45 * (30 * z).sin(), 0.5 + 0.45 * (24 * x).sin() * (24 * y).sin(), 0.5 + 0.3 * y], 1
+    )
+    return Surface(Mesh(vertices, faces), (Paint((1.0, 1.0, 1.0)),), corner_colors=colors[faces.long()])
+
+
+def panda() -> Surface:
+    robot = load_robot(PANDA)
+    poses = robot.link_poses(
+        robot.positions({"panda_joint2": 0.3, "panda_joint4": -1.8, "panda_joint6": 2.1})
+    )
+    tints = torch.rand(len(robot.links), 3, generator=torch.Generator().manual_seed(4)) * 0.6 + 0.3
+    surfaces = []
+    for link, pose, tint in zip(robot.links, poses, tints.tolist()):
+        if (surface := link_surface(link)) is not None:
+            surfaces.append(surface.tinted((tint[0], tint[1], tint[2])).transformed(pose))
+    return merged(surfaces)
+
+
+SURFACES: dict[str, Callable[[], Surface]] = {
+    "textured box": textured_box,
+    "T-block": t_block,
+    "sphere": lambda: sphere(0.1).tinted((0.8, 0.5, 0.2)),
+    "mug, 3 mm wall": mug,
+    "rippled sphere": rippled_sphere,
+    "Panda": panda,
+}
+
+
+def _tube(radius: float, length: float) -> Surface:
+    surface = cylinder(radius, length)
+    return Surface(Mesh(surface.mesh.vertices, surface.mesh.faces[:128]))
+
+
+def _disc(radius: float, height: float) -> Surface:
+    angles = torch.arange(64) * (2 * math.pi / 64)
+    ring = torch.stack([radius * angles.cos(), radius * angles.sin(), torch.full((64,), height)], 1)
+    i = torch.arange(64)
+    faces = torch.stack([torch.full_like(i, 64), i, (i + 1) % 64], 1)
+    return Surface(Mesh(torch.cat([ring, torch.tensor([[0.0, 0.0, height]])]), faces))
+
+
+def _ring(inner: float, outer: float, height: float) -> Surface:
+    a, b = _disc(inner, height).mesh.vertices[:64], _disc(outer, height).mesh.vertices[:64]
+    i = torch.arange(64)
+    j = (i + 1) % 64
+    return Surface(
+        Mesh(
+            torch.cat([a, b]),
+            torch.cat([torch.stack([i, i + 64, j + 64], 1), torch.stack([i, j + 64, j], 1)]),
+        )
+    )
+
+
+def _torus(large: float, small: float) -> Surface:
+    made = o3d.geometry.TriangleMesh.create_torus(large, small, 60, 24)
+    vertices = torch.from_numpy(np.asarray(made.vertices)).float()[:, [0, 2, 1]] * torch.tensor(
+        [1.0, -1.0, 1.0]
+    )
+    vertices = vertices + torch.tensor([0.066, 0.0, 0.0])
+    keep = torch.from_numpy(np.asarray(made.triangles)).int()
+    outside = (vertices[:, :2].norm(dim=1) > 0.0385)[keep.long()].all(1)
+    return Surface(Mesh(vertices, keep[outside]))
+
+
+def cameras(surface: Surface, size: int = SIZE) -> Iterator[tuple[float, gw.Camera]]:
+    """8 directions on a sphere, 3 distances each, in radii of the mesh."""
+    low, high = surface.mesh.vertices.min(0).values, surface.mesh.vertices.max(0).values
+    middle, radius = (low + high) / 2, float((high - low).norm()) / 2
+    i = torch.arange(8) + 0.5
+    z, turn = 1 - 2 * i / 8, i * 2.399963
+    directions = torch.stack([(1 - z * z).sqrt() * turn.cos(), (1 - z * z).sqrt() * turn.sin(), z], 1)
+    for distance in (2.0, 3.0, 6.0):
+        for direction in directions:
+            pose = look_at(middle + direction * distance * radius, middle)
+            yield distance, gw.Camera.pinhole(pose, size, size, FOV_DEG)
+
+
+def raycast(surface: Surface, camera: gw.Camera) -> tuple[torch.Tensor, torch.Tensor]:
+    """Albedo over black, averaged over each pixel, and the share of the pixel that is covered."""
+    fine = camera.rescaled(camera.width * SUPERSAMPLES, camera.height * SUPERSAMPLES)
+    scene = o3d.t.geometry.RaycastingScene()
+    scene.add_triangles(surface.mesh.vertices.numpy(), surface.mesh.faces.numpy().astype(np.uint32))
+    origin, directions = fine.rays()
+    rays = torch.cat([origin.expand_as(directions), directions], -1).reshape(-1, 6)
+    hits = scene.cast_rays(o3d.core.Tensor(rays.contiguous().numpy()))
+    faces = torch.from_numpy(hits["primitive_ids"].numpy().astype(np.int64))
+    uv = torch.from_numpy(hits["primitive_uvs"].numpy())
+    hit = faces < len(surface.mesh.faces)
+    colors = torch.zeros(len(rays), 3)
+    weights = torch.cat([1 - uv.sum(1, keepdim=True), uv], 1)
+    colors[hit] = surface.colors_at(faces[hit], weights[hit])
+    shape = (camera.height, SUPERSAMPLES, camera.width, SUPERSAMPLES)
+    return colors.reshape(*shape, 3).mean((1, 3)), hit.float().reshape(shape).mean((1, 3))

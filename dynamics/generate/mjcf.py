@@ -1,0 +1,310 @@
+"""`SimScene` to MuJoCo: bodies, convex collision parts, painted meshes, lamps and a room."""
+
+import os
+import sys
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from gaussworld.errors import MissingDependency
+from gaussworld.pose import quats_from_rotation
+from gaussworld.world_object import Joint, ObjectKind
+
+from .forms import Piece, box
+from .scene import SceneObject, SceneState, SimScene
+from .textures import Look, painted
+
+#: Geoms of this group are drawn; those that only collide are in the other.
+DRAWN, COLLIDING = 0, 3
+#: (contype, conaffinity): what moves on a joint meets loose things only, never what it is mounted on.
+_MEETS = {
+    ObjectKind.STATIC: (1, 1),
+    ObjectKind.RIGID: (1, 3),
+    ObjectKind.ARTICULATED: (2, 0),
+    ObjectKind.ROBOT: (2, 0),
+}
+_CAMERA = "camera"
+_ROOM_TEXEL = 0.008
+"""[m]"""
+TIMESTEP = 0.002
+"""[s]"""
+
+
+def mujoco_module() -> Any:
+    """The package, or how to get it.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    # MuJoCo reads this once, when it is first imported; elsewhere it finds its own way.
+    if sys.platform.startswith("linux"):
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    try:
+        import mujoco
+    except ImportError as error:
+        raise MissingDependency(
+            "expected mujoco to simulate scenes, found none; run `pip install 'gaussworld[sim]'`"
+        ) from error
+    return mujoco
+
+
+def compiled(scene: SimScene, drawn: bool = True) -> Any:
+    """MuJoCo's model of a scene.
+
+    Args:
+        scene: what is in it.
+        drawn: with painted surfaces and lamps; settling needs none.
+
+    Raises:
+        MissingDependency: mujoco is not installed.
+    """
+    return spec_of(scene, drawn).compile()
+
+
+def spec_of(scene: SimScene, drawn: bool = True) -> Any:
+    """MuJoCo's editable description of a scene; `to_xml` of it is the MJCF."""
+    mujoco = mujoco_module()
+    spec = mujoco.MjSpec()
+    spec.modelname = "gaussworld"
+    spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
+    spec.option.timestep = TIMESTEP
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    spec.option.impratio = 10
+    bodies: dict[int, Any] = {}
+    for item in scene.objects:
+        bodies[item.id] = _add_body(spec, item, bodies, drawn)
+    if drawn:
+        _add_room(spec, scene)
+        _add_lamps(spec, scene)
+    return spec
+
+
+def _add_body(spec: Any, item: SceneObject, bodies: dict[int, Any], drawn: bool) -> Any:
+    mujoco = mujoco_module()
+    # A body on a joint hangs in the world too: its place at position 0 is its mocap-free rest pose, set
+    # through `place`; so parents and children need no common tree.
+    body = spec.worldbody.add_body(name=_name(item))
+    body.mocap = item.joint is None and item.kind is not ObjectKind.RIGID
+    if item.kind is ObjectKind.RIGID:
+        body.add_freejoint(name=f"{_name(item)}_free")
+    if item.joint is not None:
+        _add_joint(body, item, item.joint)
+    _weigh(body, item)
+    shape = item.form.shape()
+    contype, conaffinity = _MEETS[item.kind]
+    for i, part in enumerate(shape.parts):
+        name = f"{_name(item)}_part{i}"
+        spec.add_mesh(
+            name=name,
+            uservert=part.vertices.double().numpy().ravel(),
+            userface=part.faces.numpy().ravel(),
+            inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_CONVEX,
+        )
+        body.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_MESH,
+            meshname=name,
+            group=COLLIDING,
+            contype=contype,
+            conaffinity=conaffinity,
+            condim=6,
+            friction=[item.friction, 0.002, 0.0008],
+            solref=[0.006, 1.0],
+            mass=0,
+        )
+    if drawn:
+        for i, piece in enumerate(item.form.pieces):
+            _add_painted(spec, body, f"{_name(item)}_skin{i}", piece, item.look(i))
+    return body
+
+
+def _add_joint(body: Any, item: SceneObject, joint: Joint) -> None:
+    mujoco = mujoco_module()
+    hinge = joint.kind == "revolute"
+    body.add_joint(
+        name=f"{_name(item)}_joint",
+        type=mujoco.mjtJoint.mjJNT_HINGE if hinge else mujoco.mjtJoint.mjJNT_SLIDE,
+        axis=joint.axis,
+        pos=joint.origin,
+        limited=mujoco.mjtLimited.mjLIMITED_TRUE,
+        range=joint.limits,
+        damping=0.5,
+        frictionloss=1.0,
+    )
+
+
+def _weigh(body: Any, item: SceneObject) -> None:
+    """Mass and inertia of the evenly filled surface.
+
+    The second moments are sums over the tetrahedra between the faces and the centre (Blow and Binstock 2004,
+    "How to find the inertia tensor, or other mass properties, of a 3D solid body represented by a triangle
+    mesh").
+    """
+    mesh = item.form.shape().mesh
+    center = mesh.center_of_mass.double().numpy()
+    a, b, c = (mesh.triangles.double().numpy() - center).transpose(1, 0, 2)
+    six = np.einsum("fi,fi->f", a, np.cross(b, c))
+    corners = np.stack([a, b, c])
+    total = corners.sum(0)
+    moments = np.einsum("f,kfi,kfj->ij", six, corners, corners) + np.einsum("f,fi,fj->ij", six, total, total)
+    second = item.mass / mesh.volume * moments / 120
+    inertia = np.trace(second) * np.eye(3) - second
+    body.explicitinertial = True
+    body.mass = item.mass
+    body.ipos = center
+    body.fullinertia = inertia[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]]
+
+
+def _add_painted(spec: Any, body: Any, name: str, piece: Piece, look: Look) -> None:
+    mujoco = mujoco_module()
+    _add_material(spec, name, painted(look, piece.texels))
+    spec.add_mesh(
+        name=name,
+        uservert=piece.vertices.ravel(),
+        usernormal=piece.normals.ravel(),
+        usertexcoord=piece.uv.ravel(),
+        userface=piece.faces.ravel(),
+        inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_CONVEX,
+    )
+    body.add_geom(
+        name=name,
+        type=mujoco.mjtGeom.mjGEOM_MESH,
+        meshname=name,
+        material=name,
+        group=DRAWN,
+        contype=0,
+        conaffinity=0,
+        mass=0,
+    )
+
+
+def _add_material(spec: Any, name: str, picture: UInt8[np.ndarray, "h w 3"], glow: float = 0.0) -> None:
+    """A matt paint: nothing of it depends on where it is seen from."""
+    mujoco = mujoco_module()
+    height, width, _ = picture.shape
+    texture = spec.add_texture(
+        name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, width=width, height=height, nchannel=3
+    )
+    texture.data = picture.tobytes()
+    material = spec.add_material(name=name, specular=0.0, shininess=0.0, reflectance=0.0, emission=glow)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
+
+
+def _add_floor(spec: Any, scene: SimScene, look: Look) -> None:
+    """A plane that shines by itself, the table's soft shadow painted on it.
+
+    MuJoCo's shadow maps leave stripes on a surface so large: it shades itself.
+    """
+    mujoco = mujoco_module()
+    wide, deep = scene.room
+    across = np.arange(-wide, wide, _ROOM_TEXEL) + _ROOM_TEXEL / 2
+    x, y = np.meshgrid(across, across)
+    picture = painted(look, np.stack([x, y, np.full_like(x, -deep)], axis=-1))
+    dark = np.ones_like(x)
+    for lamp in (lamp for lamp in scene.lamps if not lamp.shadow):
+        to_lamp = np.subtract(lamp.position, lamp.target)
+        shift = -deep * to_lamp[:2] / to_lamp[2]
+        inside = [
+            1 / (1 + np.exp((np.abs(c - s) - t / 2) / 0.05)) for c, s, t in zip((x, y), shift, scene.table)
+        ]
+        dark -= lamp.strength * inside[0] * inside[1]
+    # Rows of a plane's painting run towards -y.
+    _add_material(spec, "floor", (picture * dark[..., None]).round().astype(np.uint8)[::-1].copy())
+    spec.worldbody.add_geom(
+        name="floor",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[wide, wide, 1.0],
+        pos=[0.0, 0.0, -deep],
+        material="floor",
+        group=DRAWN,
+        contype=0,
+        conaffinity=0,
+    )
+
+
+def _add_room(spec: Any, scene: SimScene) -> None:
+    """Floor and walls, which are the background: something that stands still behind everything."""
+    wide, deep = scene.room
+    tall, thick = deep + 1.6, 0.05
+    middle = tall / 2 - deep
+    gray = ((0.62, 0.63, 0.65), (0.70, 0.71, 0.72), (0.56, 0.58, 0.62))
+    floor = Look("checker", gray, 0.23, 0.05, 0.03, scene.seed)
+    wall = Look(
+        "plain", ((0.80, 0.82, 0.84), (0.92, 0.92, 0.90), (0.5, 0.5, 0.5)), 0.6, 0.03, 0.05, scene.seed + 1
+    )
+    room = spec.worldbody
+    _add_floor(spec, scene, floor)
+    for i, (x, y) in enumerate(((1, 0), (-1, 0), (0, 1), (0, -1))):
+        sides = (thick if x else 2 * wide + 2 * thick, thick if y else 2 * wide)
+        at = (x * (wide + thick / 2), y * (wide + thick / 2), middle)
+        _add_painted(spec, room, f"wall{i}", box(*sides, tall, at, _ROOM_TEXEL), wall)
+
+
+def _add_lamps(spec: Any, scene: SimScene) -> None:
+    mujoco = mujoco_module()
+    dark = [0.0, 0.0, 0.0]
+    spec.visual.headlight.active = 1
+    spec.visual.headlight.ambient = [scene.ambient] * 3
+    spec.visual.headlight.diffuse, spec.visual.headlight.specular = dark, dark
+    for i, lamp in enumerate(scene.lamps):
+        spec.worldbody.add_light(
+            name=f"lamp{i}",
+            type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+            pos=lamp.position,
+            dir=np.subtract(lamp.target, lamp.position),
+            diffuse=[lamp.strength] * 3,
+            ambient=dark,
+            specular=dark,
+            castshadow=lamp.shadow,
+        )
+    spec.visual.quality.shadowsize = 4096
+    spec.visual.quality.offsamples = 0
+    spec.visual.map.znear, spec.visual.map.zfar = 0.05, 12.0
+    spec.visual.map.shadowclip = 0.78 * max(scene.table)
+    spec.stat.extent, spec.stat.center = 1.0, [0.0, 0.0, 0.0]
+    spec.worldbody.add_camera(name=_CAMERA)
+
+
+def place(model: Any, data: Any, scene: SimScene, state: SceneState) -> None:
+    """Put everything where a state says, at rest, and bring positions up to date."""
+    mujoco = mujoco_module()
+    data.qvel[:] = 0
+    for item in scene.objects:
+        pose7 = pose7_of(state.poses[item.id])
+        body = model.body(_name(item))
+        if item.kind is ObjectKind.RIGID:
+            start = model.joint(f"{_name(item)}_free").qposadr[0]
+            data.qpos[start : start + 7] = pose7
+        elif item.joint is None:
+            data.mocap_pos[body.mocapid[0]], data.mocap_quat[body.mocapid[0]] = pose7[:3], pose7[3:]
+        else:
+            model.body_pos[body.id], model.body_quat[body.id] = pose7[:3], pose7[3:]
+            joint = model.joint(f"{_name(item)}_joint")
+            data.qpos[joint.qposadr[0]] = state.positions.get(item.id, 0.0)
+    mujoco.mj_forward(model, data)
+
+
+def body_pose(model: Any, data: Any, item: SceneObject) -> np.ndarray:
+    """`world_from_object` [m] as simulated."""
+    body = data.body(_name(item))
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = body.xmat.reshape(3, 3), body.xpos
+    return pose
+
+
+def object_of_geom(model: Any, scene: SimScene) -> np.ndarray:
+    """The object id of every geom; 0 for the room."""
+    ids = {_name(item): item.id for item in scene.objects}
+    return np.array([ids.get(model.body(body).name, 0) for body in model.geom_bodyid], dtype=np.uint16)
+
+
+def pose7_of(pose: np.ndarray) -> np.ndarray:
+    """Position [m] and wxyz quaternion of a pose."""
+    import torch
+
+    return np.concatenate([pose[:3, 3], quats_from_rotation(torch.from_numpy(pose[:3, :3].copy())).numpy()])
+
+
+def _name(item: SceneObject) -> str:
+    return f"{item.id:02d}_{item.name.replace(' ', '_')}"

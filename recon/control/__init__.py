@@ -1,0 +1,1 @@
+"""Depth, normals, edges and segments along a camera path, as videos that steer video models."""

@@ -1,0 +1,79 @@
+"""Lids: the places where an object is covered by what stands on it, and where it has no Gaussians therefore."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gaussworld.gaussians import Gaussians, cat
+from gaussworld.pose import pose_from
+
+from .extent import axes_from_up, floor_under
+
+#: Discs along the longer side of a foot.
+_ACROSS = 40
+
+
+def with_lids(own: Gaussians, riders: Sequence[Gaussians], up: Float[Tensor, "3"]) -> Gaussians:
+    """An object's Gaussians, and level discs where others stand on it.
+
+    Pictures show nothing of an object below what stands on it. Drawn alone it has a hole there, through which
+    one would look at its inside and take it for empty.
+
+    Args:
+        own: the object's Gaussians in the world frame.
+        riders: Gaussians of other objects, each without strays.
+        up: unit direction against gravity.
+    """
+    made = [own]
+    for rider in riders:
+        height = floor_under(rider, own, up)
+        lid = None if height is None else _lid(own, rider, up, height)
+        if lid is not None:
+            made.append(lid)
+    return cat(made) if len(made) > 1 else own
+
+
+def _lid(own: Gaussians, rider: Gaussians, up: Tensor, height: float) -> Gaussians | None:
+    """Discs over the foot of what stands on an object, as far as the object reaches at that height."""
+    axes = axes_from_up(up)
+    above, mine = rider.means @ axes, own.means @ axes
+    size = float((above.amax(0) - above.amin(0)).amax())
+    foot = above[above[:, 2] < height + 0.5 * size][:, :2]
+    level = mine[
+        (mine[:, 2] - height).abs() < 0.1 * size + 0.02 * float((mine.amax(0) - mine.amin(0)).amax())
+    ]
+    if len(foot) < 3 or len(level) < 3:
+        return None
+    low, high = foot.amin(0), foot.amax(0)
+    step = float((high - low).amax()) / _ACROSS
+    if not step > 0:
+        return None
+    x, y = (torch.arange(float(a), float(b) + step, step) for a, b in zip(low, high))
+    spots = torch.cartesian_prod(x, y)
+    spots = spots[_within(spots, foot) & _within(spots, level[:, :2])]
+    if not len(spots):
+        return None
+    count = len(spots)
+    discs = Gaussians.from_activated(
+        torch.cat([spots, torch.full((count, 1), height)], dim=1),
+        torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(count, 4),
+        torch.tensor([0.7, 0.7, 0.02]).expand(count, 3) * step,
+        torch.full((count,), 0.95),
+        own.rgb.median(0).values.expand(count, 3),
+    )
+    return discs.transformed(pose_from(axes, torch.zeros(3)))
+
+
+def _within(points: Tensor, outline: Tensor) -> Tensor:
+    """Which points lie in the convex hull of others, in the plane."""
+    from scipy.spatial import ConvexHull, QhullError
+
+    try:
+        planes = ConvexHull(outline.double().numpy()).equations
+    except QhullError:
+        return torch.zeros(len(points), dtype=torch.bool)
+    inside = points.double().numpy() @ planes[:, :2].T + planes[:, 2] <= 0
+    return torch.from_numpy(np.asarray(inside.all(axis=1)))

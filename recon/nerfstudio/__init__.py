@@ -1,0 +1,1 @@
+"""`ns-train gaussworld`: nerfstudio's splatfacto on GaussWorld's rasterizer, so that it needs no GPU."""
