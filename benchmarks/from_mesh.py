@@ -3,33 +3,44 @@
 Prints a table in Markdown: PSNR inside the object's mask against ray-cast pictures (8 views, 3 distances).
 """
 
+import argparse
 import math
+import os
+import sys
+import time
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import open3d as o3d
 import torch
+from machine import commit, processor
+from PIL import Image
 
 import gaussworld as gw
+from gaussworld.io.images import write_image
 from gaussworld.pose import look_at
+from gaussworld.render import RenderSettings, render
 from gaussworld.robot import load_robot
 from gaussworld.robot.geometry import link_surface
 from gaussworld.shape import Mesh
 from gaussworld.surface import Paint, Surface, box, cylinder, sphere
+from gaussworld.surface.discs import discs
 from gaussworld.surface.painted import merged
 
 SIZE, FOV_DEG, SUPERSAMPLES = 400, 40.0, 3
-PANDA = Path(__file__).resolve().parents[2] / "shared/data/pusht_robot/assets/robots/panda.urdf"
+CAPTURES = Path(__file__).resolve().parents[2] / "shared/data"
+PHOTO = CAPTURES / "banana/images/DSC_0423.JPG"
+PANDA = CAPTURES / "pusht_robot/assets/robots/panda.urdf"
 
 
 def picture(size: int) -> torch.Tensor:
     """Smooth colours, rings, a checkerboard and thin letters-like strokes."""
     y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
     rgb = torch.stack([x, y, 1 - x], 2) * 0.6 + 0.2
-    rings = ((((x - 0.3) ** 2 + (y - 0.3) ** 2).sqrt() * 25).floor() % 2 == 0) & (
-        (x - 0.3) ** 2 + (y - 0.3) ** 2 < 0.05
-    )
+    radius = ((x - 0.3) ** 2 + (y - 0.3) ** 2).sqrt()
+    rings = ((radius * 25).floor() % 2 == 0) & (radius < 0.22)
     rgb[rings] = torch.tensor([0.9, 0.85, 0.2])
     checks = ((x * 16).floor() + (y * 16).floor()) % 2 == 0
     rgb[checks & (x > 0.55) & (y > 0.55)] = torch.tensor([0.1, 0.15, 0.35])
@@ -38,7 +49,12 @@ def picture(size: int) -> torch.Tensor:
     return rgb
 
 
-def textured_box() -> Surface:
+def photograph() -> torch.Tensor:
+    """A picture as labels and posters have: 512 px of a real scene."""
+    return torch.from_numpy(np.asarray(Image.open(PHOTO).convert("RGB").resize((512, 512)), np.float32) / 255)
+
+
+def textured_box(texture: torch.Tensor) -> Surface:
     plain = box((0.2, 0.14, 0.1))
     triangles = plain.mesh.triangles
     normal = (
@@ -49,7 +65,7 @@ def textured_box() -> Surface:
     keep = torch.tensor([[1, 2], [0, 2], [0, 1]])[normal]
     unit = triangles / torch.tensor([0.2, 0.14, 0.1]) + 0.5
     uv = unit.gather(2, keep[:, None].expand(-1, 3, 2))
-    return Surface(plain.mesh, (Paint((1.0, 1.0, 1.0), picture(512)),), corner_uv=uv)
+    return Surface(plain.mesh, (Paint((1.0, 1.0, 1.0), texture),), corner_uv=uv)
 
 
 def t_block() -> Surface:
@@ -97,7 +113,8 @@ def panda() -> Surface:
 
 
 SURFACES: dict[str, Callable[[], Surface]] = {
-    "textured box": textured_box,
+    "box, hard-edged texture": lambda: textured_box(picture(512)),
+    "box, photograph": lambda: textured_box(photograph()),
     "T-block": t_block,
     "sphere": lambda: sphere(0.1).tinted((0.8, 0.5, 0.2)),
     "mug, 3 mm wall": mug,
@@ -171,3 +188,60 @@ def raycast(surface: Surface, camera: gw.Camera) -> tuple[torch.Tensor, torch.Te
     colors[hit] = surface.colors_at(faces[hit], weights[hit])
     shape = (camera.height, SUPERSAMPLES, camera.width, SUPERSAMPLES)
     return colors.reshape(*shape, 3).mean((1, 3)), hit.float().reshape(shape).mean((1, 3))
+
+
+def psnr(errors: list[torch.Tensor]) -> float:
+    """Of the mean over all pixels of all views."""
+    return float(-10 * torch.cat(errors).mean().log10())
+
+
+def measured(name: str, count: int, size: int, folder: Path | None) -> str:
+    """A row of the table: PSNR inside the mask at each distance, and again with anti-aliasing."""
+    surface = SURFACES[name]()
+    start = time.perf_counter()
+    gaussians = discs(surface, count)
+    seconds = time.perf_counter() - start
+    errors: dict[tuple[bool, float], list[torch.Tensor]] = {}
+    for row, (distance, camera) in enumerate(cameras(surface, size)):
+        truth, covered = raycast(surface, camera)
+        mask = covered >= 0.5
+        # What is seen of the object in a pixel: at its outline the truth is part object and part background.
+        wanted = truth / covered.clamp(min=1e-6)[..., None]
+        for antialiased in (False, True):
+            with torch.no_grad():
+                drawn = render(gaussians, camera, settings=RenderSettings(antialiased=antialiased))
+            rgb = drawn.rgb.clamp(0, 1)
+            errors.setdefault((antialiased, distance), []).append((rgb - wanted)[mask].square().flatten())
+            if folder is not None and not antialiased and row % 8 == 1:
+                both = torch.cat([truth, rgb], 1)
+                write_image(folder / f"{name.replace(' ', '_').replace(',', '')}-{distance:g}.png", both)
+    values = [psnr(errors[key]) for key in sorted(errors)]
+    middle = " | ".join(f"{value:.1f}" for value in values)
+    return f"| {name} | {len(gaussians):,} | {seconds:.1f} s | {middle} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--gaussians", type=int, default=100_000)
+    parser.add_argument("--size", type=int, default=SIZE, help="of the pictures [px]")
+    parser.add_argument("--only", default="", help="meshes whose names begin so")
+    parser.add_argument("--pictures", type=Path, default=None, help="a folder for pictures")
+    args = parser.parse_args()
+    columns = ["mesh", "Gaussians", "made in", *(f"{each} radii" for each in (2, 3, 6))]
+    columns += [f"{each} radii, anti-aliased" for each in (2, 3, 6)]
+    sys.stdout.write(
+        f"{date.today()}, commit {commit()}, {processor()}, {os.cpu_count()} cores; {args.size}x{args.size} px,"
+        f" {SUPERSAMPLES}x{SUPERSAMPLES} rays a pixel; PSNR inside the mask [dB].\n\n"
+        f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n"
+    )
+    for name in SURFACES:
+        needed = PANDA if name == "Panda" else PHOTO if "photo" in name else Path(__file__)
+        if name.startswith(args.only) and needed.is_file():
+            sys.stdout.write(measured(name, args.gaussians, args.size, args.pictures) + "\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

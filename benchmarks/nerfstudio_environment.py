@@ -8,6 +8,7 @@ is exported. Prints a record in Markdown; exits with 1 where a check fails. Take
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ from machine import commit, processor
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = Path(__file__).with_name("nerfstudio_constraints.txt")
+#: What an earlier run has left, beside the environment.
+MADE = ("data", "outputs", "imported.world", "data-of-world", "ours", "data-of-run", "ply")
 INSIDE = Path(__file__).with_name("nerfstudio_inside.py")
 
 
@@ -37,8 +40,10 @@ def main() -> int:
     folder = args.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     python = folder / "env" / "bin" / "python"
+    for name in MADE:
+        shutil.rmtree(folder / name, ignore_errors=True)
     seconds = {"environment": timed(lambda: install(folder, args.latest))}
-    environ = {**os.environ, "TORCH_HOME": str(folder / "torch"), "OMP_NUM_THREADS": str(os.cpu_count())}
+    environ = {**os.environ, "TORCH_HOME": str(folder / "torch"), "OMP_WAIT_POLICY": "PASSIVE"}
     inside = [str(python), str(INSIDE)]
 
     def step(*words: object, **more: str) -> None:

@@ -28,9 +28,8 @@ PACKAGES = "nerfstudio gsplat viser numpy torch torchvision opencv-python-headle
 
 def prepare(capture: str | None = None) -> None:
     """Write the dataset, and see to the weights that nerfstudio wants when it starts."""
-    if not DATA.exists():
-        source = cut_out() if capture is None else load_capture(capture)
-        drain(save_dataset(source, DATA, depth=source.frames[0].depth is not None))
+    source = cut_out() if capture is None else load_capture(capture)
+    drain(save_dataset(source, DATA, depth=source.frames[0].depth is not None))
     FACTS.write_text(json.dumps({"lpips": weights_for_lpips()}))
 
 
@@ -121,8 +120,7 @@ def imported() -> list[list[Any]]:
     start = time.perf_counter()
     world = load_run(RUN)
     taken = time.perf_counter() - start
-    if not Path("imported.world").exists():
-        world.save("imported.world")
+    world.save("imported.world")
     gaussians = gw.World.open("imported.world").shown()
     _, pipeline, _, _ = eval_setup(RUN.resolve() / "config.yml", test_mode="test")
     model, manager = pipeline.model, pipeline.datamanager
@@ -140,10 +138,9 @@ def imported() -> list[list[Any]]:
         agreements.append(float(psnr(drawn, theirs)))
         picture = model.composite_with_background(model.get_gt_img(batch["image"]), model.background_color)
         qualities.append(float(psnr(theirs, picture)))
-    same, start = (
-        len(gaussians) == model.num_points,
-        len(manager.train_dataparser_outputs.metadata["points3D_xyz"]),
-    )
+    points = manager.train_dataparser_outputs.metadata.get("points3D_xyz")
+    start = model.config.num_random if points is None else len(points)
+    same = len(gaussians) == model.num_points
     mean, grown = sum(qualities) / len(qualities), start != model.num_points
     return [
         ["Gaussians before and after densification", f"{start:,}, {model.num_points:,}", "differ", grown],
@@ -196,12 +193,12 @@ def exported(folder: Path, what: str, capture: gw.Capture) -> list[list[Any]]:
             K = parsed.cameras[index].get_intrinsics_matrices()
             pixels = max(pixels, float((K - camera.K).abs().max()))
             seen.add(path.name)
-    points = len(parsed.metadata.get("points3D_xyz", []))
+    points, wanted = len(parsed.metadata.get("points3D_xyz", ())), len(load_capture(folder).points)
     found = f"{len(seen)} of {len(ours)} pictures; {off:.1e} units, {turned:.1e} in rotation, {pixels:.1e} px"
     good = len(seen) == len(ours) and off < 1e-4 and turned < 1e-5 and pixels < 1e-3
     return [
         [f"{what}, cameras as nerfstudio's parser has them", found, "all; < 1e-4, < 1e-5, < 1e-3", good],
-        [f"{what}, points to start from", f"{points:,}", "> 0", points > 0],
+        [f"{what}, points to start from", f"{points:,}", f"{wanted:,}", points == wanted],
     ]
 
 
@@ -209,8 +206,7 @@ def run_of_ours() -> list[list[Any]]:
     """A run of `gaussworld splat` as a dataset."""
     from gaussworld.cli import main
 
-    if not Path("ours").exists():
-        main(["splat", str(DATA), "-o", "ours", "--preset", "preview", "--steps", "100"])
+    main(["splat", str(DATA), "-o", "ours", "--preset", "preview", "--steps", "100"])
     drain(save_dataset("ours", "data-of-run"))
     return exported(Path("data-of-run"), "exported run", load_capture("ours"))
 

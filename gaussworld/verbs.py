@@ -36,6 +36,21 @@ VERBS: dict[str, Verb] = {
         "recon.commands:splat", "Fit Gaussians to pictures whose cameras are known.", "Reconstruction"
     ),
     "score": Verb("recon.commands:score", "Compare Gaussians with pictures.", "Reconstruction"),
+    "objects": Verb("recon.objects.commands:objects", "Find the objects in a world.", "Objects"),
+    "mesh": Verb(
+        "recon.mesh.commands:mesh", "Make meshes and collision shapes of a world's objects.", "Objects"
+    ),
+    "physics": Verb(
+        "recon.physics.commands:physics", "Work out masses, friction and what rests on what.", "Objects"
+    ),
+    "from-mesh": Verb(
+        "gaussworld.surface.commands:from_mesh",
+        "Make Gaussians of a mesh, a URDF or a layout of boxes.",
+        "Objects",
+    ),
+    "update": Verb("recon.update.commands:update", "Bring a world up to date with new pictures.", "Objects"),
+    "vary": Verb("recon.vary.commands:vary", "Make randomised copies of a world, with labels.", "Objects"),
+    "generate": Verb("dynamics.commands:generate", "Make simulated captures with known truth.", "Simulation"),
     **{
         f"world {name}": Verb(
             f"gaussworld.store.commands:{name.replace('list', 'list_objects')}", text, "Worlds"
@@ -60,7 +75,14 @@ VERBS: dict[str, Verb] = {
     },
     "info": Verb("gaussworld.commands:info", "Say what a splat file or a capture holds."),
     "convert": Verb("gaussworld.commands:convert", "Write Gaussians in another format."),
+    "export": Verb("gaussworld.io.commands:export", "Write a world for MuJoCo, URDF tools or nerfstudio."),
+    "import nerfstudio": Verb(
+        "gaussworld.io.nerfstudio.commands:import_run", "Make a world of a run of nerfstudio."
+    ),
     "render": Verb("gaussworld.commands:render", "Draw Gaussians as a picture or a turntable video."),
+    "control": Verb(
+        "recon.control.commands:control", "Draw depth, normals, edges and objects as videos of a camera path."
+    ),
 }
 
 #: The dataclass behind each folder of presets.

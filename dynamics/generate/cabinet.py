@@ -1,6 +1,7 @@
 """A cabinet with a drawer above a hinged door, whose axes are known."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -32,33 +33,30 @@ def cabinet_objects(random: np.random.Generator, first_id: int) -> list[SceneObj
     hue = float(random.random())
     body_look, door_look, drawer_look = (random_look(random, hue + shift) for shift in (0.0, 0.3, 0.62))
     knob = Look("plain", ((0.15, 0.15, 0.17), (0.25, 0.25, 0.27), (0.1, 0.1, 0.1)), 0.01, 0.1, seed=3)
-    friction = 0.45
-    body = SceneObject(first_id, "cabinet", ObjectKind.STATIC, Form(_body()), (body_look,), "wood", friction)
+    friction, closed = 0.45, upright(*FRONT, 0.0)
+    body = SceneObject(
+        first_id, "cabinet", ObjectKind.STATIC, Form(_body()), (body_look,), "wood", friction, home=closed
+    )
     side = WIDE / 2 - _GAP
     hinge = Joint("revolute", (0.0, 0.0, 1.0), (BOARD / 2 + _GAP, side, 0.0), _OPEN["door"])
     slide = Joint("prismatic", (1.0, 0.0, 0.0), limits=_OPEN["drawer"])
     door = SceneObject(
         first_id + 1, "door", ObjectKind.ARTICULATED, Form(_door()), (door_look, knob), "wood", friction,
-        first_id, hinge,
+        first_id, hinge, closed,
     )  # fmt: skip
     drawer_looks = (drawer_look,) * 5 + (knob,)
     drawer = SceneObject(
         first_id + 2, "drawer", ObjectKind.ARTICULATED, Form(_drawer()), drawer_looks, "wood", friction,
-        first_id, slide,
+        first_id, slide, closed,
     )  # fmt: skip
     return [body, door, drawer]
 
 
-def cabinet_pose() -> np.ndarray:
-    """Where body, door and drawer are when both are closed."""
-    return upright(*FRONT, 0.0)
-
-
-def openings(objects: list[SceneObject], random: np.random.Generator) -> dict[int, float]:
+def openings(objects: Sequence[SceneObject], random: np.random.Generator) -> dict[int, float]:
     """Random positions [rad] or [m] of door and drawer."""
     found = {}
     for item in objects:
-        if item.joint is not None:
+        if item.joint is not None and item.kind is ObjectKind.ARTICULATED:
             low, high = item.joint.limits
             found[item.id] = round(float(random.uniform(low + 0.15 * (high - low), high)), 4)
     return found

@@ -29,14 +29,15 @@ def ring(config: StillConfig, state: int) -> list[Camera]:
         elevation = math.radians(low + (high - low) * ((first + i * 0.6180339887) % 1.0))
         distance = config.distance * random.uniform(0.92, 1.08)
         target = random.uniform(-0.02, 0.02, 3) + (0.0, 0.0, 0.03 if config.scene == "tabletop" else 0.14)
-        eye = target + distance * np.array(
-            [
-                math.cos(elevation) * math.cos(azimuth),
-                math.cos(elevation) * math.sin(azimuth),
-                math.sin(elevation),
-            ]
+        across, up = distance * math.cos(elevation), distance * math.sin(elevation)
+        eye = target + (across * math.cos(azimuth), across * math.sin(azimuth), up)
+        cameras.append(
+            Camera.looking_at(_vector(eye), _vector(target), config.width, config.height, config.fov_deg)
         )
-        # Rounded, so that a camera that is written and read again is the same one.
-        place, looked_at = (tuple(float(round(v, 6)) for v in vector) for vector in (eye, target))
-        cameras.append(Camera.looking_at(place, looked_at, config.width, config.height, config.fov_deg))
     return cameras
+
+
+def _vector(point: np.ndarray) -> tuple[float, float, float]:
+    # Rounded, so that a camera is the same on every machine.
+    x, y, z = (float(round(value, 6)) for value in point)
+    return x, y, z

@@ -20,6 +20,8 @@ class StillConfig:
     """Things on the table; by default 5, and 2 beside a cabinet."""
     size: tuple[float, float] = (0.07, 0.15)
     """[m] smallest and largest longest side of a thing."""
+    stacked: int = 0
+    """Things that lie on others, at most half of them."""
     tool: Tool = "pusher"
     """The robot's tool over the table."""
     states: int = 0
@@ -43,12 +45,9 @@ class StillConfig:
         if not 0.02 <= self.size[0] <= self.size[1] <= 0.3:
             got = f"{self.size[0]:g} {self.size[1]:g}"
             raise ConfigError(f"--size: expected two lengths between 0.02 and 0.3 m, rising, got {got}")
-        for name, low, high in (
-            ("states", 0, 100),
-            ("views", 1, 2000),
-            ("width", 8, 4096),
-            ("height", 8, 4096),
-        ):
+        ranges = {"states": (0, 100), "views": (1, 2000), "width": (8, 4096), "height": (8, 4096)}
+        ranges["stacked"] = (0, self.count // 2)
+        for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"--{name}: expected {low} to {high}, got {getattr(self, name)}")
         if not 5 <= self.fov_deg <= 120:

@@ -9,9 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gaussworld.camera import Camera
-from gaussworld.errors import BackendUnavailable
 
-from .mjcf import COLLIDING, DRAWN, compiled, mujoco_module, object_of_geom, place
+from .mjcf import DRAWN, compiled, mujoco_module, no_opengl, object_of_geom, place
 from .scene import SceneState, SimScene
 
 _FINER = 2
@@ -33,15 +32,21 @@ class SimView:
 class Artist:
     """Draws one scene in any state, from any pinhole camera whose principal point is the middle."""
 
-    def __init__(self, scene: SimScene, width: int, height: int) -> None:
-        """Compile the scene and open an off-screen context.
+    def __init__(self, scene: SimScene, width: int, height: int, model: Any = None) -> None:
+        """Open an off-screen context.
+
+        Args:
+            scene: what is in it.
+            width: [px]
+            height: [px]
+            model: of the scene, drawn; compiled here if None.
 
         Raises:
             MissingDependency: mujoco is not installed.
             BackendUnavailable: no off-screen OpenGL can be had.
         """
         mujoco = mujoco_module()
-        self.scene, self.model = scene, compiled(scene)
+        self.scene, self.model = scene, compiled(scene) if model is None else model
         self.data = mujoco.MjData(self.model)
         visual = self.model.vis.global_
         visual.offwidth, visual.offheight = _FINER * width, _FINER * height
@@ -49,7 +54,6 @@ class Artist:
         self._option = mujoco.MjvOption()
         self._option.geomgroup[:] = 0
         self._option.geomgroup[DRAWN] = 1
-        self._option.geomgroup[COLLIDING] = 0
         self._coarse, self._fine = (_renderer(self.model, width * k, height * k) for k in (1, _FINER))
 
     def show(self, state: SceneState) -> None:
@@ -91,8 +95,5 @@ def _renderer(model: Any, width: int, height: int) -> Any:
     mujoco = mujoco_module()
     try:
         return mujoco.Renderer(model, height, width)
-    except Exception as error:  # MuJoCo's GL back ends raise anything from ImportError to OSError.
-        raise BackendUnavailable(
-            f"expected off-screen OpenGL for drawing, got: {error}; install EGL"
-            " (apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri), or set MUJOCO_GL=osmesa"
-        ) from error
+    except Exception as error:  # MuJoCo's GL back ends raise anything from ImportError to FatalError.
+        raise no_opengl(error) from error

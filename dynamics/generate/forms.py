@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,13 +18,15 @@ _SEGMENTS = 64
 _TEXEL = 0.0006
 """[m] width of a texel on an object of ordinary size."""
 _MAX_TEXELS = 1536
+#: Factor on all widths of texels; tests paint coarsely.
+COARSER = 1.0
 #: Texels around a chart that continue it, so that filtering never mixes two charts.
 _GUTTER = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """One closed surface in the object's frame, cut open along creases and seams so that it can be painted."""
+    """One closed surface in the object's frame, cut open along creases and seams so that paint fits on it."""
 
     vertices: Float[np.ndarray, "v 3"]
     """[m]"""
@@ -32,8 +35,8 @@ class Piece:
     """Place in the painting, range [0, 1]; v runs down the rows."""
     faces: Int[np.ndarray, "f 3"]
     """Counter-clockwise seen from outside."""
-    texels: Float[np.ndarray, "h w 3"]
-    """[m] the point of the surface that each texel of the painting shows."""
+    chart: "PrismChart | TurnedChart"
+    """Where on the surface each texel of the painting is."""
     parts: tuple[Mesh, ...]
     """Convex meshes that collide in its stead."""
 
@@ -63,6 +66,7 @@ class Form:
 
     pieces: tuple[Piece, ...]
 
+    @cached_property
     def shape(self) -> Shape:
         """Surface and convex parts."""
         parts = tuple(part for piece in self.pieces for part in piece.parts)
@@ -74,7 +78,7 @@ class Form:
 
     def centred(self) -> "Form":
         """The same form with its centre of mass at the origin."""
-        offset = -self.shape().mesh.center_of_mass.double().numpy()
+        offset = -self.shape.mesh.center_of_mass.double().numpy()
         return Form(tuple(piece.moved(np.eye(3), offset.tolist()) for piece in self.pieces))
 
 
@@ -94,7 +98,7 @@ def extruded(polygon: Points2, height: float, convex: Sequence[Points2] = (), te
         texel: [m] width of a texel of its painting.
     """
     corners = np.asarray(polygon, dtype=np.float64)
-    chart = _PrismChart(corners, height, texel)
+    chart = PrismChart(corners, height, texel)
     vertices, normals, uv, faces = chart.sides()
     triangles = _ear_clipped(corners)
     for top in (False, True):
@@ -105,7 +109,7 @@ def extruded(polygon: Points2, height: float, convex: Sequence[Points2] = (), te
         uv.append(chart.cap_uv(corners, top))
     parts = tuple(_hull_prism(np.asarray(part), height) for part in (convex or [polygon]))
     arrays = (np.concatenate(rows) for rows in (vertices, normals, uv, faces))
-    return Piece(*arrays, texels=chart.texels(), parts=parts)
+    return Piece(*arrays, chart=chart, parts=parts)
 
 
 def turned(profile: Points2, parts: Sequence[Mesh] = (), segments: int = _SEGMENTS) -> Piece:
@@ -130,11 +134,10 @@ def turned(profile: Points2, parts: Sequence[Mesh] = (), segments: int = _SEGMEN
             vertices.append(_ring(line[end, 0], line[end, 1], angle))
             normals.append(_ring(normal[0], normal[1], angle))
             uv.append(np.column_stack([angle / (2 * math.pi), np.full(len(angle), along[end])]))
-        faces.append(_band(2 * i * (segments + 1), segments, line[i, 0] > 0, line[i + 1, 0] > 0))
+        faces.append(_band(2 * i * (segments + 1), segments, bool(line[i, 0] > 0), bool(line[i + 1, 0] > 0)))
     arrays = [np.concatenate(rows) for rows in (vertices, normals, uv, faces)]
     arrays[0] = _closed_ring(arrays[0], segments)
-    texels = _turned_texels(line, along)
-    piece = Piece(*arrays, texels=texels, parts=tuple(parts))
+    piece = Piece(*arrays, chart=TurnedChart(line, along), parts=tuple(parts))
     return piece if parts else replace(piece, parts=(piece.welded(),))
 
 
@@ -145,7 +148,6 @@ def wall_parts(outer: Points2, inner: Points2, sectors: int = 16) -> list[Mesh]:
     for k in range(sectors):
         for i in range(len(outer) - 1):
             section = [outer[i], outer[i + 1], inner[i + 1], inner[i]]
-            # Chords of so few sectors would cut the wall; its outside is put where the circle's middle is.
             ends = [_ring(r, z, angle[k : k + 2]) for r, z in section]
             parts.append(_hexahedron(np.array(ends)))
     return parts
@@ -160,7 +162,7 @@ def disc_part(radius: float, low: float, high: float) -> Mesh:
     return replace(mesh, vertices=mesh.vertices + shift)
 
 
-class _PrismChart:
+class PrismChart:
     """Where the faces of a prism lie in its painting: the sides as a strip above, the two caps below."""
 
     def __init__(self, corners: np.ndarray, height: float, texel: float) -> None:
@@ -170,12 +172,14 @@ class _PrismChart:
         self.low = corners.min(0)
         self.extent = corners.max(0) - self.low
         total = (max(self.lengths.sum(), 2 * self.extent[0]), height + self.extent[1])
-        self.texel = max(texel, max(total) / (_MAX_TEXELS - 6 * _GUTTER))
-        count = lambda length: max(2, math.ceil(length / self.texel))  # noqa: E731
-        self.strip = (count(self.lengths.sum()), count(height))
-        self.cap = (count(self.extent[0]), count(self.extent[1]))
+        self.texel = max(texel * COARSER, max(total) / (_MAX_TEXELS - 6 * _GUTTER))
+        self.strip = (self._count(self.lengths.sum()), self._count(height))
+        self.cap = (self._count(self.extent[0]), self._count(self.extent[1]))
         self.width = max(self.strip[0], 2 * self.cap[0] + 2 * _GUTTER) + 2 * _GUTTER
         self.rows = self.strip[1] + self.cap[1] + 4 * _GUTTER
+
+    def _count(self, length: float) -> int:
+        return max(2, math.ceil(length / self.texel))
 
     def _strip_uv(self, along: np.ndarray, up: np.ndarray) -> np.ndarray:
         x = _GUTTER + along / self.lengths.sum() * self.strip[0]
@@ -201,8 +205,8 @@ class _PrismChart:
             faces.append(np.array([[0, 1, 2], [0, 2, 3]]) + 4 * i)
         return vertices, normals, uv, faces
 
-    def texels(self) -> np.ndarray:
-        """Points on the strip, and on the planes of the caps."""
+    def texels(self) -> Float[np.ndarray, "h w 3"]:
+        """[m] the point that each texel shows: on the strip, and on the planes of the caps."""
         points = np.zeros((self.rows, self.width, 3))
         rows, columns = np.arange(self.rows) + 0.5, np.arange(self.width) + 0.5
         along = (columns - _GUTTER) / self.strip[0] * self.lengths.sum()
@@ -223,21 +227,29 @@ class _PrismChart:
         return points
 
 
-def _turned_texels(line: np.ndarray, along: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(np.diff(line, axis=0), axis=1).sum()
-    texel = max(_TEXEL, max(length, 2 * math.pi * line[:, 0].max()) / _MAX_TEXELS)
-    width, rows = (max(4, math.ceil(size / texel)) for size in (2 * math.pi * line[:, 0].max(), length))
-    share = (np.arange(rows) + 0.5) / rows
-    radius, z = np.interp(share, along, line[:, 0]), np.interp(share, along, line[:, 1])
-    angle = (np.arange(width) + 0.5) / width * 2 * math.pi
-    return np.stack(
-        [radius[:, None] * np.cos(angle), radius[:, None] * np.sin(angle), np.tile(z[:, None], (1, width))],
-        axis=-1,
-    )
+@dataclass(frozen=True, eq=False)
+class TurnedChart:
+    """The painting of a solid of revolution: the angle along its rows, the profile down its columns."""
+
+    line: Float[np.ndarray, "p 2"]
+    """[m] the profile's radius and z."""
+    along: Float[np.ndarray, " p"]
+    """Share of the profile's length up to each point."""
+
+    def texels(self) -> Float[np.ndarray, "h w 3"]:
+        """[m] the point that each texel shows."""
+        length = np.linalg.norm(np.diff(self.line, axis=0), axis=1).sum()
+        around = 2 * math.pi * self.line[:, 0].max()
+        texel = max(_TEXEL * COARSER, max(length, around) / _MAX_TEXELS)
+        width, rows = (max(4, math.ceil(size / texel)) for size in (around, length))
+        share = (np.arange(rows) + 0.5) / rows
+        radius, z = (np.interp(share, self.along, self.line[:, axis])[:, None] for axis in (0, 1))
+        angle = (np.arange(width) + 0.5) / width * 2 * math.pi
+        return np.stack([radius * np.cos(angle), radius * np.sin(angle), np.tile(z, (1, width))], axis=-1)
 
 
 def _shaded(outward: np.ndarray, here: int, neighbour: int) -> np.ndarray:
-    """The normal (radial, z) at an end of a profile's step: shared with the neighbour unless it is a crease."""
+    """The normal (radial, z) at an end of a profile's step: the neighbour's too, unless there is a crease."""
     if not 0 <= neighbour < len(outward):
         return outward[here]
     if outward[here] @ outward[neighbour] < math.cos(math.radians(_CREASE_DEG)):

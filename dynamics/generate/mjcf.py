@@ -5,12 +5,14 @@ import sys
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Float, Int, UInt8
 
-from gaussworld.errors import MissingDependency
+from gaussworld.errors import BackendUnavailable, MissingDependency
 from gaussworld.pose import quats_from_rotation
 from gaussworld.world_object import Joint, ObjectKind
 
+from . import forms
 from .forms import Piece, box
 from .scene import SceneObject, SceneState, SimScene
 from .textures import Look, painted
@@ -36,17 +38,28 @@ def mujoco_module() -> Any:
 
     Raises:
         MissingDependency: it is not installed.
+        BackendUnavailable: it found no OpenGL library.
     """
     # MuJoCo reads this once, when it is first imported; elsewhere it finds its own way.
     if sys.platform.startswith("linux"):
         os.environ.setdefault("MUJOCO_GL", "egl")
     try:
         import mujoco
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingDependency(
-            "expected mujoco to simulate scenes, found none; run `pip install 'gaussworld[sim]'`"
+            f"expected mujoco to simulate scenes, found no {error.name}; run `pip install 'gaussworld[sim]'`"
         ) from error
+    except Exception as error:  # What it imports for OpenGL raises anything from OSError to AttributeError.
+        raise no_opengl(error) from error
     return mujoco
+
+
+def no_opengl(error: Exception) -> BackendUnavailable:
+    """What to say when nothing can be drawn off screen."""
+    return BackendUnavailable(
+        f"expected OpenGL that draws off screen, got: {error}; install EGL"
+        " (apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri), or set MUJOCO_GL=osmesa (libosmesa6)"
+    )
 
 
 def compiled(scene: SimScene, drawn: bool = True) -> Any:
@@ -83,8 +96,7 @@ def spec_of(scene: SimScene, drawn: bool = True) -> Any:
 
 def _add_body(spec: Any, item: SceneObject, bodies: dict[int, Any], drawn: bool) -> Any:
     mujoco = mujoco_module()
-    # A body on a joint hangs in the world too: its place at position 0 is its mocap-free rest pose, set
-    # through `place`; so parents and children need no common tree.
+    # What has a joint hangs in the world too, not in its parent: `place` puts both where they belong.
     body = spec.worldbody.add_body(name=_name(item))
     body.mocap = item.joint is None and item.kind is not ObjectKind.RIGID
     if item.kind is ObjectKind.RIGID:
@@ -92,9 +104,8 @@ def _add_body(spec: Any, item: SceneObject, bodies: dict[int, Any], drawn: bool)
     if item.joint is not None:
         _add_joint(body, item, item.joint)
     _weigh(body, item)
-    shape = item.form.shape()
     contype, conaffinity = _MEETS[item.kind]
-    for i, part in enumerate(shape.parts):
+    for i, part in enumerate(item.form.shape.parts):
         name = f"{_name(item)}_part{i}"
         spec.add_mesh(
             name=name,
@@ -141,7 +152,7 @@ def _weigh(body: Any, item: SceneObject) -> None:
     "How to find the inertia tensor, or other mass properties, of a 3D solid body represented by a triangle
     mesh").
     """
-    mesh = item.form.shape().mesh
+    mesh = item.form.shape.mesh
     center = mesh.center_of_mass.double().numpy()
     a, b, c = (mesh.triangles.double().numpy() - center).transpose(1, 0, 2)
     six = np.einsum("fi,fi->f", a, np.cross(b, c))
@@ -158,7 +169,7 @@ def _weigh(body: Any, item: SceneObject) -> None:
 
 def _add_painted(spec: Any, body: Any, name: str, piece: Piece, look: Look) -> None:
     mujoco = mujoco_module()
-    _add_material(spec, name, painted(look, piece.texels))
+    _add_material(spec, name, painted(look, piece.chart.texels()))
     spec.add_mesh(
         name=name,
         uservert=piece.vertices.ravel(),
@@ -198,7 +209,8 @@ def _add_floor(spec: Any, scene: SimScene, look: Look) -> None:
     """
     mujoco = mujoco_module()
     wide, deep = scene.room
-    across = np.arange(-wide, wide, _ROOM_TEXEL) + _ROOM_TEXEL / 2
+    texel = _ROOM_TEXEL * forms.COARSER
+    across = np.arange(-wide, wide, texel) + texel / 2
     x, y = np.meshgrid(across, across)
     picture = painted(look, np.stack([x, y, np.full_like(x, -deep)], axis=-1))
     dark = np.ones_like(x)
@@ -285,7 +297,7 @@ def place(model: Any, data: Any, scene: SimScene, state: SceneState) -> None:
     mujoco.mj_forward(model, data)
 
 
-def body_pose(model: Any, data: Any, item: SceneObject) -> np.ndarray:
+def body_pose(data: Any, item: SceneObject) -> Float[np.ndarray, "4 4"]:
     """`world_from_object` [m] as simulated."""
     body = data.body(_name(item))
     pose = np.eye(4)
@@ -293,16 +305,14 @@ def body_pose(model: Any, data: Any, item: SceneObject) -> np.ndarray:
     return pose
 
 
-def object_of_geom(model: Any, scene: SimScene) -> np.ndarray:
+def object_of_geom(model: Any, scene: SimScene) -> Int[np.ndarray, " g"]:
     """The object id of every geom; 0 for the room."""
     ids = {_name(item): item.id for item in scene.objects}
-    return np.array([ids.get(model.body(body).name, 0) for body in model.geom_bodyid], dtype=np.uint16)
+    return np.array([ids.get(model.body(body).name, 0) for body in model.geom_bodyid], dtype=np.int64)
 
 
-def pose7_of(pose: np.ndarray) -> np.ndarray:
+def pose7_of(pose: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "7"]:
     """Position [m] and wxyz quaternion of a pose."""
-    import torch
-
     return np.concatenate([pose[:3, 3], quats_from_rotation(torch.from_numpy(pose[:3, :3].copy())).numpy()])
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from gaussworld.world_object import Joint, ObjectKind
@@ -53,6 +54,8 @@ class SceneObject:
     """Id of what its joint is mounted on."""
     joint: Joint | None = None
     """In the object's frame, at position 0."""
+    home: Float[np.ndarray, "4 4"] | None = None
+    """[m] `world_from_object` of what has its place in the scene; None for what is put somewhere."""
 
     def __post_init__(self) -> None:
         if self.id < 1:
@@ -67,7 +70,7 @@ class SceneObject:
     @property
     def volume(self) -> float:
         """[m^3]"""
-        return self.form.shape().mesh.volume
+        return self.form.shape.mesh.volume
 
     @property
     def mass(self) -> float:
@@ -145,8 +148,6 @@ class SceneState:
 
 def joint_motion(joint: Joint, position: float) -> Float[np.ndarray, "4 4"]:
     """From where the object stands at position 0 to where it is at `position` [rad or m]."""
-    import torch
-
     return joint.motion(torch.tensor(position, dtype=torch.float64)).numpy()
 
 

@@ -47,7 +47,7 @@ def settled(model: Any, scene: SimScene, state: SceneState) -> SceneState | None
         return None
     poses = dict(state.poses)
     for item in scene.of(ObjectKind.RIGID):
-        poses[item.id] = body_pose(model, data, item)
+        poses[item.id] = body_pose(data, item)
     found = SceneState(poses, state.positions)
     return found if all(_on_table(scene, pose) for pose in _loose(scene, found)) else None
 
@@ -76,5 +76,5 @@ def _loose(scene: SimScene, state: SceneState) -> list[Float[np.ndarray, "4 4"]]
 
 
 def _on_table(scene: SimScene, pose: np.ndarray) -> bool:
-    x, y, z = pose[:3, 3]
+    x, y, z = pose[:3, 3].tolist()
     return z > 0 and abs(x) < scene.table[0] / 2 - 0.02 and abs(y) < scene.table[1] / 2 - 0.02

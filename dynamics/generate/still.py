@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from gaussworld.io.atomic import replacing
 from gaussworld.io.images import write_depth, write_image
 from gaussworld.log import Done, Event, Progress
 
-from .arrange import arranged
+from .arrange import arranged, random_scene
 from .cameras import ring
 from .config import StillConfig
 from .draw import Artist, SimView
@@ -54,6 +55,21 @@ class _Job:
     view: int
 
 
+@dataclass(frozen=True)
+class _Studio:
+    """All that drawing needs, in a form that other processes can be given."""
+
+    scene: SimScene
+    model: Any
+    states: list[SceneState]
+    rings: list[list[Camera]]
+
+    @cached_property
+    def artist(self) -> Artist:
+        camera = self.rings[0][0]
+        return Artist(self.scene, camera.width, camera.height, self.model)
+
+
 def generate_still(
     out: Path | str, config: StillConfig | None = None, workers: int | None = None
 ) -> Iterator[Event[Still]]:
@@ -79,18 +95,20 @@ def generate_still(
         return
     total = config.views * len(folders)
     yield Progress(0, total, message="arranging")
-    scene, states = arranged(config)
-    model = compiled(scene, drawn=False)
-    for i, (folder, state) in enumerate(zip(folders, states)):
-        _write_truth(folder, config, scene, state, supports(model, scene, state), ring(config, i))
+    scene = random_scene(config)
+    model = compiled(scene)
+    states = arranged(config, scene, model)
+    rings = [ring(config, i) for i in range(len(states))]
+    for folder, state, cameras in zip(folders, states, rings):
+        _write_truth(folder, config, scene, state, supports(model, scene, state), cameras)
     jobs = [
         job
         for state, folder in enumerate(folders)
         for job in (_Job(folder, state, view) for view in range(config.views))
-        if not all(path.is_file() for path in _paths(job.folder, job.view))
+        if not all(path.is_file() for path in _paths(folder, job.view))
     ]
     done = total - len(jobs)
-    for count in _drawn(jobs, scene, states, config, workers):
+    for count in _drawn(jobs, _Studio(scene, model, states, rings), workers):
         done += count
         yield Progress(done, total, message="drawing")
     _write_card(out, config, finished=True)
@@ -98,21 +116,19 @@ def generate_still(
     yield Done(Still(folders, config.views, len(jobs)), text)
 
 
-def _drawn(
-    jobs: list[_Job], scene: SimScene, states: list[SceneState], config: StillConfig, workers: int | None
-) -> Iterator[int]:
+def _drawn(jobs: list[_Job], studio: _Studio, workers: int | None) -> Iterator[int]:
     """Draw pictures, here or in several processes; yields how many more are there."""
     count = min(workers or default_workers(), max(1, len(jobs) // 8))
-    if not jobs:
-        return
     if count == 1:
-        yield from (1 for _ in _draw(jobs, scene, states, config))
+        yield from _draw(jobs, studio)
+        if jobs:
+            studio.artist.close()
         return
     chunks = [jobs[start :: 4 * count] for start in range(4 * count)]
     # A GL context does not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, _open, (scene, states, config)) as pool:
-        waiting = [pool.submit(_draw_chunk, chunk) for chunk in chunks if chunk]
+    with ProcessPoolExecutor(count, context, _open, (studio,)) as pool:
+        waiting = [pool.submit(_draw_chunk, chunk) for chunk in chunks]
         try:
             for future in as_completed(waiting):
                 yield future.result()
@@ -122,44 +138,28 @@ def _drawn(
 
 def default_workers() -> int:
     """As many as there are cores, but no more than eight."""
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    usable = getattr(os, "sched_getaffinity", None)
+    return min(8, len(usable(0)) if usable else os.cpu_count() or 1)
 
 
-_here: dict[str, Any] = {}
+_here: dict[str, _Studio] = {}
 
 
-def _open(scene: SimScene, states: list[SceneState], config: StillConfig) -> None:
+def _open(studio: _Studio) -> None:
     """Get a process of the pool ready to draw."""
-    _here.update(scene=scene, states=states, config=config, artist=Artist(scene, config.width, config.height))
+    _here["studio"] = studio
 
 
 def _draw_chunk(jobs: list[_Job]) -> int:
-    return sum(1 for _ in _draw(jobs, _here["scene"], _here["states"], _here["config"], _here["artist"]))
+    return sum(_draw(jobs, _here["studio"]))
 
 
-def _draw(
-    jobs: list[_Job],
-    scene: SimScene,
-    states: list[SceneState],
-    config: StillConfig,
-    artist: Artist | None = None,
-) -> Iterator[_Job]:
-    own = Artist(scene, config.width, config.height) if artist is None else None
-    artist = artist or own
-    assert artist is not None
-    try:
-        shown = -1
-        rings: dict[int, list[Camera]] = {}
-        for job in jobs:
-            if job.state != shown:
-                artist.show(states[job.state])
-                shown = job.state
-            cameras = rings.setdefault(job.state, ring(config, job.state))
-            _write_view(job.folder, job.view, artist.draw(cameras[job.view]))
-            yield job
-    finally:
-        if own is not None:
-            own.close()
+def _draw(jobs: list[_Job], studio: _Studio) -> Iterator[int]:
+    """Draw and write one picture after the other."""
+    for job in jobs:
+        studio.artist.show(studio.states[job.state])
+        _write_view(job.folder, job.view, studio.artist.draw(studio.rings[job.state][job.view]))
+        yield 1
 
 
 def _paths(folder: Path, view: int) -> tuple[Path, Path, Path]:
@@ -208,8 +208,8 @@ def _claimed(out: Path, config: StillConfig) -> bool:
     before, now = card.get("settings"), _settings(config)
     if card.get("made_by") != _MADE_BY or card.get("format") != _FORMAT or not isinstance(before, dict):
         raise ConfigError(
-            f"expected a new folder or one that gaussworld generate wrote, got {out}, which holds other files;"
-            " name another folder"
+            f"expected a new folder or one that gaussworld generate wrote, got {out}, which holds other"
+            " files; name another folder"
         )
     if other := sorted(key for key in {*before, *now} if before.get(key) != now.get(key)):
         changed = ", ".join(f"{key} = {before.get(key)}" for key in other)

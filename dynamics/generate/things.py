@@ -47,7 +47,7 @@ def table(random: Random, id: int, size: tuple[float, float], height: float) -> 
     legs = [box(leg, leg, long, (a, b, -thick - long / 2), 0.002) for a, b in corners]
     look = Look("wood", TABLE_LOOK, 0.03, 0.10, seed=int(random.integers(2**31)))
     form = Form((box(x, y, thick, (0.0, 0.0, -thick / 2), 0.001), *legs))
-    return SceneObject(id, "table", ObjectKind.STATIC, form, (look,), "wood", 0.6)
+    return SceneObject(id, "table", ObjectKind.STATIC, form, (look,), "wood", 0.6, home=np.eye(4))
 
 
 def rest_rotation(random: Random, kind: str) -> np.ndarray:

@@ -26,7 +26,7 @@ def mesh_name(item: SceneObject) -> str:
 def write_meshes(scene: SimScene, folder: Path) -> None:
     """Write every object's closed surface in its own frame [m]."""
     for item in scene.objects:
-        _write_ply(item.form.shape().mesh, folder / mesh_name(item))
+        _write_ply(item.form.shape.mesh, folder / mesh_name(item))
 
 
 def _entry(

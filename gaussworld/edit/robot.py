@@ -164,8 +164,8 @@ def _above(world: World, number: int) -> list[int]:
 def _units_per_metre(world: World) -> float:
     if world.metres_per_unit is None:
         raise ValueError(
-            "scale: expected the units of the world in one metre, because this world's scale is not known, got none;"
-            " give it, or do set-scale first"
+            "scale: expected the units of the world in one metre, because this world's scale is not known,"
+            " got none; give it, or do set-scale first"
         )
     return 1 / world.metres_per_unit
 

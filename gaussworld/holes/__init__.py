@@ -6,27 +6,29 @@ copied from the place on the same surface that looks most alike around, colours 
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..gaussians import LOCKED, Gaussians, cat
+from ..neighbors import nearest
 from ..pose import invert_pose, multiply_quats, quats_from_rotation
 from ..selection.masks import drawn
 from ..sh import rgb_from_sh0, sh0_from_rgb
 from ..threads import one_torch_thread
 from .chart import Chart
-from .grid import Grid, closed, nearest_of, widened
-from .patch import Patch, membrane, patches
-from .site import HoleSettings, Site, contact_of, flattened, outline_points, site_of
+from .grid import Grid, closed, widened
+from .patch import Patch, patches
+from .site import Contact, HoleSettings, Site, contact_of, flattened, outline_points, site_of
 
-__all__ = ["Filling", "HoleSettings", "close_underside", "fill_hole", "outline_points"]
+__all__ = ["GUESSED", "Filling", "HoleSettings", "close_underside", "fill_hole", "outline_points"]
 
 #: How sure the id of a Gaussian is that nobody saw.
-_GUESSED = 64
+GUESSED = 64
 #: [cells] half the widest gap between neighbouring Gaussians of a thing.
 _GAP = 3.0
+#: So many Gaussians near a place say what colour a thing has below it.
+_ALIKE = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ def close_underside(
 ) -> Filling | None:
     """A lid for the side of a thing that nobody saw, because it stands on it; what lies below it goes.
 
-    Its colours and heights go smoothly from what is known along the rim to the middle.
+    It has the colours of what is near.
 
     Args:
         thing: Gaussians of what may tip over, in the world frame.
@@ -101,45 +103,73 @@ def close_underside(
     contact = contact_of(surface.detach(), above, True, s, generator)
     if contact is None:
         return None
-    flat, grid = contact.chart.flat(thing.means), contact.grid(0.1)
+    chart, grid = contact.chart, contact.grid(0.1)
+    free, z = (thing.flags & LOCKED) == 0, chart.flat(thing.means)[:, 2]
     # Nothing that reaches below what it stands on was ever seen.
-    gone = (flat[:, 2] < -contact.chart.thickness / 2) & ((thing.flags & LOCKED) == 0)
-    index = grid.index(flat[:, :2])
-    low = drawn(thing) & (thing.opacities > 0.2) & ~gone & (index >= 0) & (flat[:, 2] < s.lid * contact.size)
-    if not bool(low.any()):
-        return Filling(gone, thing.select(slice(0, 0)))
-    rgb, height, rows = _lowest(thing.rgb[low], flat[low, 2], index[low], grid)
-    # Between neighbouring Gaussians nothing is open.
-    known = ~widened(~widened(rows, _GAP), _GAP)
-    # The outline is that of whole Gaussians; a lid must not stick out.
-    foot = ~widened(~closed(known, 0.2 * contact.wide / grid.cell), 1.5)
-    bare = foot & ~known
-    if not bool(bare.any()):
-        return Filling(gone, thing.select(slice(0, 0)))
-    rim = widened(bare, 2 * _GAP) & known
-    colors = membrane(rgb, bare, rim)
-    rise = membrane(height[..., None].expand(-1, -1, 3), bare, rim)[..., 0].clamp(min=0.0) + grid.cell / 2
-    return Filling(gone, _guessed(_sheet(contact.chart, grid, bare, colors, rise, grid.cell / 2)))
+    below = (z < -chart.thickness / 2) & free
+    through = _reaches_through(thing, chart) & ~below & free & drawn(thing)
+    above = _squeezed(thing.select(through), chart)
+    solid = cat([thing.select(~through & ~below), above])
+    lid = _lid(solid.select(drawn(solid) & (solid.opacities > 0.2)), contact, grid, s.lid * contact.size)
+    return Filling(below | through, cat([above, _guessed(lid)]))
 
 
-def _lowest(rgb: Tensor, z: Tensor, index: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
-    """Colour and height of the lowest Gaussian in each cell or nearest to it, and which cells have one."""
-    # Of several values for one place the last one stays.
-    order = z.argsort(descending=True, stable=True)
-    place = index[order].numpy()
-    colors, height = np.zeros((grid.height * grid.width, 3), "f4"), np.zeros(grid.height * grid.width, "f4")
-    colors[place], height[place] = rgb[order].numpy(), z[order].numpy()
-    known = torch.zeros(len(height), dtype=torch.bool)
-    known[index] = True
-    shape = (grid.height, grid.width)
-    at = nearest_of(known.reshape(shape)).flatten()
-    colors, height = colors[at], height[at]
-    lowest = torch.from_numpy(colors).reshape(*shape, 3), torch.from_numpy(height).reshape(shape)
-    return *lowest, known.reshape(shape)
+def _lid(solid: Gaussians, contact: Contact, grid: Grid, reach: float) -> Gaussians:
+    """A sheet over what the rim of a thing surrounds, in the colours of what is near."""
+    flat = contact.chart.flat(solid.means)
+    low = (grid.index(flat[:, :2]) >= 0) & (flat[:, 2] < reach)
+    foot = closed(grid.marked(flat[low][:, :2]), max(_GAP, 0.2 * contact.wide / grid.cell))
+    # A lid must not stick out.
+    foot = ~widened(~foot, 1.0)
+    if int(low.sum()) < _ALIKE or not bool(foot.any()):
+        return solid.select(slice(0, 0))
+    xy = grid.centers(foot)
+    sides = torch.cat([flat[low][:, :2], torch.zeros(int(low.sum()), 1)], dim=1)
+    rows = nearest(sides, _ALIKE, torch.cat([xy, torch.zeros(len(xy), 1)], dim=1))[1]
+    colors, rise = torch.zeros(*foot.shape, 3), torch.zeros(foot.shape)
+    # The median of many: single Gaussians at the edge are dark with the surface's shadow.
+    colors[foot] = solid.rgb[low][rows].median(1).values
+    rise[foot] = flat[low, 2][rows].clamp(min=0).quantile(0.1, dim=1)
+    return _sheet(contact.chart, grid, foot, colors, rise, grid.cell / 4)
+
+
+def _reaches_through(thing: Gaussians, chart: Chart) -> Bool[Tensor, " n"]:
+    """Gaussians whose two deviations reach below the surface."""
+    z, deviation = _heights(thing, chart)
+    return z - 2 * deviation < -chart.thickness / 4
+
+
+def _heights(thing: Gaussians, chart: Chart) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """How high above the surface centres are, and deviations along its normal."""
+    up = chart.chart_from_world[2, :3]
+    return chart.flat(thing.means)[:, 2], (thing.covariances @ up @ up).clamp(min=1e-20).sqrt()
+
+
+def _squeezed(thing: Gaussians, chart: Chart) -> Gaussians:
+    """Gaussians that reach through the surface, squeezed into the part above it.
+
+    The map that squeezes heights is linear, so that a Gaussian stays one: its covariance becomes S C S^T.
+    """
+    if not len(thing):
+        return thing
+    up = chart.chart_from_world[2, :3]
+    z, deviation = _heights(thing, chart)
+    high = (z + 2 * deviation).clamp(min=chart.thickness / 10)
+    share = (high / (4 * deviation)).clamp(max=1.0)
+    # S = 1 + (share - 1) up up^T acts along the normal only.
+    squeeze = torch.eye(3) + (share - 1)[:, None, None] * torch.outer(up, up)
+    values, axes = torch.linalg.eigh(squeeze @ thing.covariances @ squeeze.transpose(1, 2))
+    axes[:, :, 0] *= torch.linalg.det(axes).sign()[:, None]
+    return replace(
+        thing,
+        means=thing.means + (high / 2 - z)[:, None] * up,
+        quats=quats_from_rotation(axes),
+        log_scales=values.clamp(min=1e-14).log() / 2,
+    )
 
 
 def _guessed(made: Gaussians) -> Gaussians:
-    sure = torch.full_like(made.id_confidences, _GUESSED)
+    sure = torch.full_like(made.id_confidences, GUESSED)
     return replace(made, id_confidences=sure, flags=torch.zeros_like(made.flags))
 
 

@@ -28,7 +28,7 @@ class Grid:
     height: int
 
     @classmethod
-    def around(cls, xy: Float[Tensor, "m 2"], margin: float, cell: float, most: int = 256) -> "Grid":
+    def around(cls, xy: Float[Tensor, "m 2"], margin: float, cell: float, most: int = 192) -> "Grid":
         """A grid over some places and a margin; cells grow until there are at most `most` along a side."""
         low, high = xy.amin(0) - margin, xy.amax(0) + margin
         cell = max(cell, float((high - low).max()) / most)
@@ -88,16 +88,6 @@ def distance_to(cells: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
     if not bool(cells.any()):
         return torch.full(cells.shape, math.inf)
     return torch.from_numpy(distance_transform_edt(~cells.numpy())).float()
-
-
-def nearest_of(cells: Bool[Tensor, "h w"]) -> Int[Tensor, "h w"]:
-    """Of each cell the nearest one that is true, counted row after row; some must be."""
-    from scipy.ndimage import distance_transform_edt
-
-    found = distance_transform_edt(~cells.numpy(), return_indices=True)
-    assert found is not None
-    row, column = found[1]
-    return torch.from_numpy(row * cells.shape[1] + column).long()
 
 
 def closed(cells: Bool[Tensor, "h w"], radius: float) -> Bool[Tensor, "h w"]:

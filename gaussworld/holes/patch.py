@@ -11,8 +11,8 @@ from .grid import distance_to, widened
 
 #: [cells] what lies this close to a piece decides which place is like it.
 _RING = 6.0
-#: Smaller pieces are not cut further.
-_SMALLEST = 24
+#: [cells] smaller pieces are not cut further, and no more pieces than this are looked at.
+_SMALLEST, _MOST = 40, 40
 #: This share of a source may be unknown: gaps are closed afterwards.
 _MISSING = 0.02
 #: A difference in brightness counts less than one in texture: it is blended away.
@@ -45,13 +45,14 @@ def patches(
     """
     picture, done = picture.clone(), known.clone()
     found, left = list[Patch](), torch.zeros_like(hole)
-    queue = [hole] if bool(hole.any()) else []
+    queue, looked = [hole] if bool(hole.any()) else [], 0
     while queue:
         piece = queue.pop(0)
         ring = widened(piece, _RING) & done & ~piece
-        shift = _best_shift(picture, known, done, piece, ring)
+        looked += 1
+        shift = _best_shift(picture, known, done, piece, ring) if looked <= _MOST else None
         if shift is None:
-            halves = list(_halves(piece))
+            halves = list(_halves(piece)) if looked < _MOST else []
             left |= piece if not halves else torch.zeros_like(piece)
             queue = halves + queue
             continue

@@ -261,7 +261,7 @@ def within(value: float, low: float, high: float, name: str, clamp: bool = False
 
 
 def joint_motion(kind: JointKind, axis: Vector, position: Float[Tensor, "*b"]) -> Float[Tensor, "*b 4 4"]:
-    """The motion of a joint about, or along, an axis through the origin (Rodrigues' formula); differentiable."""
+    """The motion about, or along, an axis through the origin (Rodrigues' formula); differentiable."""
     x, y, z = axis
     direction, eye = position.new_tensor(axis), torch.eye(3).to(position)
     if kind == "prismatic":

@@ -38,8 +38,8 @@ def load_robot(
             collision geometry, or nothing.
 
     Raises:
-        FileFormatError: no such file, no URDF, no tree of links, meshes that are not there (all are named, with
-            where they were sought), or a mesh that cannot be read.
+        FileFormatError: no such file, no URDF, no tree of links, meshes that are not there (all are
+            named, with where they were sought), or a mesh that cannot be read.
         MissingDependency: a .dae mesh without pycollada.
     """
     path = Path(path)
@@ -76,8 +76,8 @@ def _absent(path: Path, absent: Mapping[str, Sequence[Path]]) -> str:
         for name, places in absent.items()
     )
     return (
-        f"{path}: expected the mesh files it names, got {len(absent)} that are not there: {names}; say where the"
-        " packages are (package path), or go on without them (missing meshes: substitute)"
+        f"{path}: expected the mesh files it names, got {len(absent)} that are not there: {names}; say where"
+        " the packages are (package path), or go on without them (missing meshes: substitute)"
     )
 
 
@@ -259,7 +259,7 @@ def _origin(element: Element, where: str) -> Float[Tensor, "4 4"]:
 
 
 def rotation_from_rpy(rpy: Vector) -> Float[Tensor, "3 3"]:
-    """The rotation of roll, pitch and yaw [rad]: about the fixed x, then y, then z axis (URDF's XML format)."""
+    """The rotation of roll, pitch and yaw [rad]: about the fixed x, then y, then z axis, as URDF has it."""
     (a, b, c), (d, e, f) = (tuple(map(function, rpy)) for function in (math.cos, math.sin))
     rows = [
         [b * c, d * e * c - a * f, a * e * c + d * f],

@@ -42,13 +42,13 @@ def from_mesh(
     """Make Gaussians of a mesh, a URDF or a layout of boxes.
 
     Args:
-        source: an .obj, .stl, .glb, .gltf, .ply (textures, materials and colours are taken over), a .urdf, or a
+        source: an .obj, .stl, .glb, .gltf, .ply (textures, materials and colours are kept), a .urdf, or a
             layout (.json, .toml) of coloured boxes, cylinders, spheres, planes and meshes.
         out: a stored world to make (.world), or a file of Gaussians (.ply, .glb, .spz, ...).
         unit: length of a mesh's unit; default: metres, as glTF says and others are taken to mean.
         up: a mesh's axis against gravity; default: y for glTF, z for others. In the result z is up.
         kind: how a mesh may move.
-        joint: NAME=VALUE [rad or m] of a robot's joint, once for each; others are at 0, or as near as they can.
+        joint: NAME=VALUE [rad or m] of a robot's joint, once for each; others are at 0 or near it.
         clamp: take the nearest limit for joint values outside of theirs.
         package_path: a folder that holds ROS packages named by package://, once for each.
         missing: for meshes that a URDF names and that are not there: refuse, or go on with what is there.
@@ -107,7 +107,8 @@ def _of_mesh(
     if unit is None and suffix in UNITLESS:
         extent = float((surface.mesh.vertices.amax(0) - surface.mesh.vertices.amin(0)).max())
         notes.append(
-            f"{suffix} says nothing of its unit; taken as metres, so it is {extent:.3g} m large. Say --unit mm if not."
+            f"{suffix} says nothing of its unit; taken as metres, so it is {extent:.3g} m large."
+            " Say --unit mm if not."
         )
     if up is None and suffix == ".obj":
         notes.append(".obj says nothing of its axes; z is taken as up. Say --up y if it is not.")

@@ -1,6 +1,6 @@
 """Surfaces as Gaussians: flat discs, one for each cell of a division that keeps to edges and to paint."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -9,7 +9,7 @@ from torch import Tensor
 from ..gaussians import Gaussians, cat
 from ..neighbors import nearest
 from ..pose import quats_from_rotation
-from .lining import LINING_WIDTH, lining
+from .lining import room_below
 from .painted import Surface
 from .sampling import Points, points_on
 
@@ -17,15 +17,16 @@ from .sampling import Points, points_on
 ROUNDS = 4
 #: What normals that differ by 1, and colours that differ by 1, count in units of the spacing.
 NORMAL_WEIGHT, COLOR_WEIGHT = 1.5, 3.0
-#: Standard deviation of a disc over that of its cell: narrow, so that the paint stays sharp.
-WIDTH = 1.4
+#: Standard deviation of a disc over that of its cell: narrow keeps the paint sharp where there is a lining
+#: below, wide lets nothing shine through.
+NARROW, WIDE, LINING = 1.4, 2.2, 2.0
 #: Standard deviation across the disc over that along it.
 THICKNESS = 0.05
 #: A disc is at most so many times as long as wide.
 ELONGATION = 4.0
-OPACITY = 0.97
-#: Share of the Gaussians that lie below the others, wide, so that nothing shines through between those.
-BELOW = 0.2
+OPAQUE = 0.9995
+#: Share of the Gaussians that are the lining, and how much farther than the others they are apart.
+BELOW, SPARSER = 0.2, 2.0
 #: With fewer Gaussians than these, all are on the surface.
 FEWEST_WITH_LINING = 500
 
@@ -61,22 +62,36 @@ def discs(surface: Surface, count: int, generator: torch.Generator | None = None
         raise ValueError(f"expected at least 1 Gaussian, got {count}")
     generator = generator or torch.Generator().manual_seed(0)
     below = round(count * BELOW) if count >= FEWEST_WITH_LINING else 0
-    upper = _layer(surface, count - below, WIDTH if below else LINING_WIDTH, generator)[0]
-    if not below:
+    upper, normals, spacing = _layer(surface, count - below, generator)
+    lined = torch.zeros(len(upper), dtype=torch.bool)
+    if below:
+        lined = room_below(surface, upper.means, normals, spacing * (SPARSER * 1.3)) != 0
+    upper = _widened(upper, torch.where(lined, NARROW, WIDE), torch.where(lined, 0.97, OPAQUE))
+    if not bool(lined.any()):
         return upper
-    return cat([upper, lining(surface, *_layer(surface, below, LINING_WIDTH, generator))])
+    lining, normals, spacing = _layer(surface, below, generator)
+    depth = room_below(surface, lining.means, normals, spacing)
+    lining = replace(lining, means=lining.means + depth[:, None] * normals).select(depth != 0)
+    return cat([upper, _widened(lining, torch.tensor(LINING), torch.tensor(OPAQUE))])
+
+
+def _widened(gaussians: Gaussians, width: Tensor, opacity: Tensor) -> Gaussians:
+    return replace(
+        gaussians,
+        log_scales=gaussians.log_scales + width.log()[..., None],
+        opacity_logits=torch.logit(opacity).expand(len(gaussians)).clone(),
+    )
 
 
 def _layer(
-    surface: Surface, count: int, width: float, generator: torch.Generator
+    surface: Surface, count: int, generator: torch.Generator
 ) -> tuple[Gaussians, Float[Tensor, "n 3"], Float[Tensor, " n"]]:
-    """Discs, their normals, and how far they are apart."""
+    """Discs as wide as their cells' standard deviations, their normals, and how far they are apart."""
     points = points_on(surface, count, generator)
     cells = _divided(points, count)
-    quats, scales = _forms(points, cells, width)
-    opacities = torch.full((len(scales),), OPACITY)
-    colors = cells.colors.clamp(0, 1)
-    made = Gaussians.from_activated(cells.positions, quats, scales, opacities, colors)
+    quats, scales = _forms(points, cells)
+    opaque, colors = torch.ones(len(scales)), cells.colors.clamp(0, 1)
+    made = Gaussians.from_activated(cells.positions, quats, scales.clamp(min=1e-12), opaque, colors)
     return made, cells.normals, cells.spacing
 
 
@@ -123,9 +138,7 @@ def _means(points: Points, owner: Int[Tensor, " m"], count: int) -> _Cells:
     return _Cells(mean(points.positions), normals, mean(points.colors), spacing, owner)
 
 
-def _forms(
-    points: Points, cells: _Cells, width: float
-) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 3"]]:
+def _forms(points: Points, cells: _Cells) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 3"]]:
     """Rotations and standard deviations of discs in the tangent planes: shortest axis first."""
     count = len(cells.positions)
     weights = points.spacing.square()
@@ -141,7 +154,7 @@ def _forms(
     axes, deviations = _principal(0.8 * moments + 0.2 * usual, normals)
     long = deviations[:, 1].clamp(max=cells.spacing)
     short = torch.maximum(deviations[:, 0], long / ELONGATION)
-    scales = torch.stack([short * THICKNESS, short, long], 1) * width
+    scales = torch.stack([short * THICKNESS, short, long], 1)
     return quats_from_rotation(axes), scales
 
 

@@ -55,8 +55,8 @@ def _parts(path: Path) -> list[Any]:
             import collada  # noqa: F401  # pyright: ignore
         except ImportError as error:
             raise MissingDependency(
-                f"{path}: expected pycollada to read .dae, found none; run `pip install pycollada`, or convert the"
-                " mesh to .obj or .glb"
+                f"{path}: expected pycollada to read .dae, found none; run `pip install pycollada`, or"
+                " convert the mesh to .obj or .glb"
             ) from error
     try:
         # numpy warns of overflows in hostile numbers; they are refused by name afterwards.

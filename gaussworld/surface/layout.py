@@ -1,4 +1,4 @@
-"""Layouts: JSON or TOML files that list coloured boxes, cylinders, spheres, planes and meshes with their poses.
+"""Layouts: JSON or TOML files that list coloured boxes, cylinders, spheres, planes and meshes.
 
 A layout is a table with `objects`, a list, and perhaps `up` ("z" or "y") and `metres_per_unit` (1 if absent):
 
@@ -12,8 +12,8 @@ A layout is a table with `objects`, a list, and perhaps `up` ("z" or "y") and `m
         {"shape": "mesh", "path": "mug.obj", "scale": 0.001, "rotation": [1, 0, 0, 0]}]}
 
 Of an object only its shape and sizes must be given. position: its middle (of a mesh: its origin). rotation:
-wxyz; or rotation_deg: about x, then y, then z. color: "#rrggbb", or 3 numbers in [0, 1]. kind: STATIC (default
-for planes) or RIGID (for others). mass in kg.
+wxyz; or rotation_deg: about x, then y, then z. color: "#rrggbb", or 3 numbers in [0, 1]. kind: STATIC, which
+planes are by default, or RIGID. mass in kg.
 """
 
 import json

@@ -1,51 +1,46 @@
-"""Wide discs just below a surface: they close the gaps between the narrow ones on it."""
-
-from dataclasses import replace
+"""Where wide discs may lie just below a surface: they close the gaps between narrow ones on it."""
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..gaussians import Gaussians
 from ..neighbors import nearest
 from ..shape import Mesh
 from .painted import Surface
 from .sampling import crease_points
 
-#: Standard deviation of a disc over that of its cell: wide, so that nothing shines through.
-LINING_WIDTH = 2.0
-#: How deep, as a share of the distance between the discs, and at most of the thickness.
-DEPTH, MOST_OF_THICKNESS = 0.5, 0.35
-#: Distance that a disc keeps from creases, in distances between discs, so that nothing bulges.
-MARGIN = 1.5
+#: How deep it lies, as a share of the distance between its discs.
+DEPTH = 0.5
+#: Least distance from creases, and least thickness, in distances between discs of the lining.
+MARGIN, LEAST_THICKNESS = 1.5, 3.0
 
 
-def lining(
-    surface: Surface, wide: Gaussians, normals: Float[Tensor, "n 3"], spacing: Float[Tensor, " n"]
-) -> Gaussians:
-    """Wide discs on a surface, moved below it; those at creases go, and those of sheets stay where they are.
+def room_below(
+    surface: Surface,
+    places: Float[Tensor, "n 3"],
+    normals: Float[Tensor, "n 3"],
+    spacing: Float[Tensor, " n"],
+) -> Float[Tensor, " n"]:
+    """How far along each normal, so mostly negative, a lining may lie; 0 where there must be none.
+
+    There is none near creases, where it would bulge, in thin parts, where it would show on the other side,
+    and in sheets, which have no inside.
 
     Args:
-        surface: what they are on.
-        wide: the discs.
-        normals: of the surface at each; they may look inwards.
-        spacing: distance between discs, at each.
+        surface: whose lining.
+        places: on it.
+        normals: of the surface there; they may look inwards.
+        spacing: distance between discs of the lining there.
     """
+    inside, thickness = _inwards(surface.mesh, places, normals, 0.1 * spacing)
+    solid, thickness = inside.any(1), torch.where(inside[:, 0], *thickness.unbind(1))
+    solid &= thickness > LEAST_THICKNESS * spacing
     creases = crease_points(surface.mesh, float(spacing.mean()))
-    keep = torch.ones(len(wide), dtype=torch.bool)
     if len(creases):
-        keep = nearest(creases, 1, wide.means)[0][:, 0] > MARGIN * spacing
-    if not bool(keep.any()):
-        return wide.select(keep)
-    wide, normals, spacing = wide.select(keep), normals[keep], spacing[keep]
-    step = 1e-3 * spacing
-    inside, thickness = _inwards(surface.mesh, wide.means, normals, step)
-    solid = inside.any(1)
+        solid &= nearest(creases, 1, places)[0][:, 0] > MARGIN * spacing
     # Where the mesh is inside out, below is where its normals look.
-    sign = torch.where(inside[:, 0], -1.0, 1.0) * solid
-    depth = torch.minimum(DEPTH * spacing, MOST_OF_THICKNESS * torch.where(inside[:, 0], *thickness.unbind(1)))
-    return replace(wide, means=wide.means + (sign * depth.nan_to_num(0.0, 0.0))[:, None] * normals)
+    return torch.where(inside[:, 0], -DEPTH, DEPTH) * spacing * solid
 
 
 def _inwards(

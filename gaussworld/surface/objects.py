@@ -26,6 +26,8 @@ UNITLESS = (".obj", ".stl", ".ply", ".dae")
 Z_UP_FROM_Y_UP = pose_from(torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]]), torch.zeros(3))
 #: Fewest Gaussians that an object is made of.
 FEWEST = 50
+#: Most Gaussians that are made at once.
+MOST = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,21 +63,21 @@ class Detail:
         """Gaussians for things of these areas.
 
         Raises:
-            ValueError: fewer than 1 Gaussian, a spacing not above 0, or one that asks for more than 20 million.
+            ValueError: fewer than 1 Gaussian, a spacing not above 0, or one with more than 20 million.
         """
         if self.spacing is None:
-            if self.gaussians < 1:
-                raise ValueError(f"gaussians: expected at least 1, got {self.gaussians}")
+            if not 1 <= self.gaussians <= MOST:
+                raise ValueError(f"gaussians: expected 1 to {MOST:,}, got {self.gaussians:,}")
             roots = [math.sqrt(area) for area in areas]
             total = sum(roots) or 1.0
             return [min(max(round(self.gaussians * root / total), FEWEST), self.gaussians) for root in roots]
         if not 0 < self.spacing < math.inf:
             raise ValueError(f"spacing: expected a positive length, got {self.spacing:g}")
         counts = [max(area / self.spacing**2, FEWEST) for area in areas]
-        if sum(counts) > 20e6:
+        if sum(counts) > MOST:
             raise ValueError(
-                f"spacing: expected at most 20 million Gaussians, got {sum(counts):.3g} with {self.spacing:g}; take a"
-                " larger one"
+                f"spacing: expected at most {MOST:,} Gaussians, got {sum(counts):.3g}; take a larger"
+                f" one than {self.spacing:g}"
             )
         return [round(count) for count in counts]
 

@@ -116,7 +116,8 @@ class Surface:
     @property
     def plain(self) -> bool:
         """Whether nobody said what colour it is."""
-        return self.paints == (Paint(),) and self.corner_colors is None
+        bare = all(paint.color == GREY and paint.texture is None for paint in self.paints)
+        return bare and self.corner_colors is None
 
 
 def merged(surfaces: Sequence[Surface]) -> Surface:

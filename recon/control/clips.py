@@ -229,12 +229,17 @@ def _conventions(
     return {**facts, "cameras": "transforms.json", "controls": clips}
 
 
+class _Abandoned(Exception):
+    """The block that draws frames ended with an error."""
+
+
 class _Writer:
     """A video that is written as its frames come; it appears when the block ends without error."""
 
     def __init__(self, path: Path, fps: float) -> None:
         self._frames: Queue[Float[Tensor, "h w 3"] | BaseException | None] = Queue(maxsize=4)
         self._failure: BaseException | None = None
+        self._ended = False
         self._thread = Thread(target=self._work, args=(path, fps), daemon=True)
 
     def add(self, frame: Float[Tensor, "h w 3"]) -> None:
@@ -259,11 +264,12 @@ class _Writer:
         except BaseException as error:
             self._failure = error
             # Whoever puts frames must not wait for ever.
-            while isinstance(self._frames.get(), Tensor):
-                pass
+            while not self._ended:
+                self._ended = not isinstance(self._frames.get(), Tensor)
 
     def _coming(self) -> Iterator[Float[Tensor, "h w 3"]]:
-        while (frame := self._frames.get()) is not None:
-            if isinstance(frame, BaseException):
-                raise frame
+        while isinstance(frame := self._frames.get(), Tensor):
             yield frame
+        self._ended = True
+        if frame is not None:
+            raise _Abandoned from frame

@@ -1,7 +1,8 @@
-"""From where an object is looked at to be measured: cut out of the world's cameras, and a ring of new ones."""
+"""From where an object is measured: views cut out of the world's cameras, and a ring of new ones."""
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from gaussworld.camera import Camera
 from gaussworld.pose import look_at
+
+T = TypeVar("T")
 
 #: Fewer cameras than this that see an object do not show its form: a ring of new ones is used.
 _FEW = 6
@@ -18,11 +21,11 @@ _RING = (5.0, 30.0, 60.0)
 _LOW = 4.0
 
 
-def spread_over(cameras: Sequence[Camera], count: int) -> list[Camera]:
-    """At most `count` of them, evenly over their order, which is that of a walk or of a ring."""
-    if len(cameras) <= count:
-        return list(cameras)
-    return [cameras[math.floor((i + 0.5) * len(cameras) / count)] for i in range(count)]
+def spread_over(items: Sequence[T], count: int) -> list[T]:
+    """At most `count` of them, evenly over their order, which for cameras is that of a walk or of a ring."""
+    if len(items) <= count:
+        return list(items)
+    return [items[math.floor((i + 0.5) * len(items) / count)] for i in range(count)]
 
 
 def cameras_of(
@@ -53,11 +56,12 @@ def cameras_of(
 
 
 def filled(camera: Camera, corners: Float[Tensor, "8 3"], pixels: int) -> Camera:
-    """The part of a camera's picture that shows a box, at most `pixels` a side and no finer than the picture."""
+    """The part of a picture that shows a box, at most `pixels` a side and no finer than the picture."""
     places, depths = camera.project(corners)
     low, high = places.amin(0), places.amax(0)
     if not bool((depths > 0).all()):
-        return camera
+        scale = min(1.0, pixels / max(camera.width, camera.height))
+        return camera.rescaled(math.ceil(camera.width * scale), math.ceil(camera.height * scale))
     margin = 0.03 * (high - low).amax() + 1
     low, high = low - margin, high + margin
     scale = min(1.0, pixels / float((high - low).amax()))
@@ -80,7 +84,7 @@ def _sees(camera: Camera, corners: Tensor) -> bool:
 
 
 def _lowered(camera: Camera, corners: Tensor, up: Tensor) -> Camera | None:
-    """The same camera, moved down around the box until it looks at it from the side; None from straight above."""
+    """The same camera, moved down until it looks at the box from the side; None from straight above."""
     middle = corners.mean(0)
     away = camera.center - middle
     flat = away - (away @ up) * up

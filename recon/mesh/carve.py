@@ -1,4 +1,4 @@
-"""A closed surface of one object: a dense signed distance field, fused from depth and carved by what is empty."""
+"""A closed surface of one object: a dense signed distance, fused from depth, carved where it is empty."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ def surface(field: Float[Tensor, "x y z"], grid: Grid) -> Mesh:
 
 
 def _measured(view: DepthView, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Signed distance of every voxel to what one camera sees behind its pixel, and where that says something."""
+    """Signed distance of every voxel to what one camera sees in its pixel, and where that says something."""
     camera = view.camera
     from_world = camera.camera_from_world
     origin = from_world[:3, :3] @ grid.world_from_grid[:3, 3] + from_world[:3, 3]

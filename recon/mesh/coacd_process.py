@@ -1,4 +1,4 @@
-"""The process that runs CoACD: `python coacd_process.py IN.npz OUT.npz THRESHOLD PARTS SEED`; see `convex`."""
+"""The process that runs CoACD: `coacd_process.py IN.npz OUT.npz THRESHOLD PARTS SEED`; see `convex`."""
 
 import sys
 

@@ -75,8 +75,8 @@ def convex_parts(
 
     Args:
         mesh: any; its own frame is kept.
-        method: "cuts" along the principal axes take a second or two and are the same on every machine;
-            "coacd" searches for better ones and takes many times as long.
+        method: "cuts" along the axes of the smallest box take about a second and are the same on every
+            machine; "coacd" searches for better ones and takes many times as long.
         threshold: cuts: share of the mesh's volume that a part may waste; coacd: its concavity, in units of
             the mesh scaled to [-1, 1]. Smaller means more parts.
         most: so many parts at most.

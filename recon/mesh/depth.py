@@ -11,9 +11,9 @@ from gaussworld.gaussians import Gaussians
 from gaussworld.pose import rotation_from_quats, transform_points
 from gaussworld.render import render
 
-#: [standard deviations along the ray] how far before its middle a Gaussian is opaque. Measured against ray-cast
-#: depth of a tabletop, with and without depth in training.
-_SKIN = 0.5
+#: [standard deviations along the ray] how far before its middle a Gaussian is opaque: measured against the
+#: ray-cast depth of a tabletop, with and without depth in training.
+_SKIN = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,17 +36,17 @@ def depth_view(
 ) -> DepthView:
     """Render the depth of the surface that a pixel shows most of, without pixels at edges.
 
-    Trained without a depth sensor, Gaussians are translucent: the expected depth then lies centimetres off the
-    surface, towards the camera or behind it. The Gaussian of the largest blend weight is at the surface; it
-    counts with the depth at which the pixel's ray is deepest inside it, not with that of its centre, since
+    Trained without a depth sensor, Gaussians are translucent: the expected depth then lies centimetres off
+    the surface, towards the camera or behind it. The Gaussian of the largest blend weight is at the surface.
+    It counts with the depth at which the pixel's ray is deepest inside it, not with that of its centre, since
     Gaussians are flat, large, and seen at an angle. A median of 3x3 pixels takes out those that disagree.
 
     Args:
         gaussians: in the world frame.
         camera: a distorted one is taken without its distortion.
         solid: least accumulated opacity of a surface.
-        jump: [unit of the world] a pixel whose neighbours differ by more than this is an edge; default: 4 % of
-            the depth.
+        jump: [unit of the world] a pixel whose neighbours differ by more than this is an edge; default: 4 %
+            of the depth.
     """
     camera = camera.undistorted()
     drawn = render(gaussians, camera, outputs=("ids",))

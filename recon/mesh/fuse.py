@@ -6,19 +6,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from gaussworld.camera import Camera
-from gaussworld.gaussians import Gaussians
 from gaussworld.shape import Mesh
 
 from .depth import DepthView
-from .open3d_mesh import from_open3d, open3d, parts
+from .open3d_mesh import from_open3d, open3d
 
 _BLOCK = 8
 #: [voxels] how far from a surface voxels are kept.
 _TRUNCATION = 4.0
+#: Blocks with surface in them that are allowed: a gigabyte, and some seconds.
+_MOST_BLOCKS = 10_000
 #: Voxels that fewer views have seen are noise.
 _LEAST_VIEWS = 2.0
 
@@ -73,33 +73,41 @@ def fused(views: Iterable[DepthView], voxel: float, farthest: float = math.inf) 
     return fusion.mesh()
 
 
-def voxel_for(gaussians: Gaussians, cameras: Sequence[Camera], voxels: int) -> tuple[float, float]:
-    """Edge of the voxels, and the farthest depth, of a scene [unit of the world].
+def voxel_for(views: Sequence[DepthView], voxels: int) -> tuple[float, float]:
+    """Edge of the voxels, and the farthest depth, for a scene seen in depth views [unit of the world].
 
     Args:
-        gaussians: of the scene.
-        cameras: from which it is fused.
-        voxels: along the diagonal of what lies within the reach of the cameras.
+        views: of the scene.
+        voxels: in the median depth that the views see; fewer where there is so much surface around that it
+            would fill the memory and take minutes.
     """
-    solid = gaussians.means.detach()[gaussians.opacities.detach() > 0.3]
-    points = solid if len(solid) else gaussians.means.detach()
-    ends = [torch.quantile(points[:: max(1, len(points) // 50_000)], q, dim=0) for q in (0.02, 0.98)]
-    centers = torch.stack([camera.center for camera in cameras])
-    middle = points.median(0).values
-    # A few Gaussians of a far background must not set the scale of what stands before the cameras.
-    seen = 3 * float((centers - middle).norm(dim=1).max()) + 1e-6
-    diagonal = min(float((ends[1] - ends[0]).norm()), seen)
-    return diagonal / voxels, 1.5 * diagonal
+    depths = torch.cat([view.depth[::4, ::4][view.depth[::4, ::4] > 0] for view in views])
+    if not len(depths):
+        return 1.0, math.inf
+    middle = float(depths.median())
+    voxel, farthest = middle / voxels, 4 * middle
+    points = torch.cat([_points(view, 4, farthest) for view in views])
+    for _ in range(4):
+        blocks = len(_cells(points, _BLOCK * voxel))
+        if blocks <= _MOST_BLOCKS:
+            break
+        # Surface: the number of blocks goes with the square.
+        voxel *= (blocks / _MOST_BLOCKS) ** 0.5
+    return voxel, farthest
 
 
-def cleaned(mesh: Mesh, share: float) -> Mesh:
-    """Without connected parts that have less than this share of the largest part's area."""
-    from gaussworld.shape import joined
+def _cells(points: Float[Tensor, "m 3"], edge: float) -> Int[Tensor, " k"]:
+    """The cubes of a grid that points lie in, as one number each."""
+    index = (points / edge).floor().long()
+    index = index - index.amin(0)
+    x, y = index[:, 0].max() + 1, index[:, 1].max() + 1
+    return ((index[:, 2] * y + index[:, 1]) * x + index[:, 0]).unique()
 
-    found = parts(mesh)
-    if not found:
-        return mesh
-    return joined([part for part in found if part.area >= share * found[0].area])
+
+def _points(view: DepthView, stride: int, farthest: float) -> Float[Tensor, "m 3"]:
+    pixels, depth = view.camera.pixel_centers()[::stride, ::stride], view.depth[::stride, ::stride]
+    known = (depth > 0) & (depth < farthest)
+    return view.camera.unproject(pixels[known], depth[known])
 
 
 def _picture(values: Float[Tensor, "h w c"]) -> Any:

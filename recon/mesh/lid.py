@@ -1,4 +1,4 @@
-"""Lids: the places where an object is covered by what stands on it, and where it has no Gaussians therefore."""
+"""Lids: where an object is covered by what stands on it, and has no Gaussians therefore."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,30 @@ from torch import Tensor
 
 from gaussworld.gaussians import Gaussians, cat
 from gaussworld.pose import pose_from
+from gaussworld.shape import Mesh
 
+from .convex import hull
 from .extent import axes_from_up, floor_under
 
 #: Discs along the longer side of a foot.
 _ACROSS = 40
 
 
-def with_lids(own: Gaussians, riders: Sequence[Gaussians], up: Float[Tensor, "3"]) -> Gaussians:
+def resting(
+    own: Gaussians, others: Sequence[Gaussians], up: Float[Tensor, "3"]
+) -> list[tuple[Gaussians, float]]:
+    """Those of others that stand on an object, and the coordinate along `up` of the level they stand on.
+
+    Args:
+        own: the object's Gaussians in the world frame.
+        others: Gaussians of other objects, each without strays.
+        up: unit direction against gravity.
+    """
+    found = [(other, floor_under(other, own, up)) for other in others]
+    return [(other, height) for other, height in found if height is not None]
+
+
+def with_lids(own: Gaussians, riders: Sequence[tuple[Gaussians, float]], up: Float[Tensor, "3"]) -> Gaussians:
     """An object's Gaussians, and level discs where others stand on it.
 
     Pictures show nothing of an object below what stands on it. Drawn alone it has a hole there, through which
@@ -24,16 +40,45 @@ def with_lids(own: Gaussians, riders: Sequence[Gaussians], up: Float[Tensor, "3"
 
     Args:
         own: the object's Gaussians in the world frame.
-        riders: Gaussians of other objects, each without strays.
+        riders: as `resting` finds them.
         up: unit direction against gravity.
     """
-    made = [own]
-    for rider in riders:
-        height = floor_under(rider, own, up)
-        lid = None if height is None else _lid(own, rider, up, height)
-        if lid is not None:
-            made.append(lid)
+    lids = (_lid(own, rider, up, height) for rider, height in riders)
+    made = [own, *(lid for lid in lids if lid is not None)]
     return cat(made) if len(made) > 1 else own
+
+
+def levelled(
+    parts: Sequence[Mesh], levels: Sequence[float], up: Float[Tensor, "3"], slack: float
+) -> tuple[Mesh, ...]:
+    """Convex parts cut off at the level on which things stand, where they reach a little above it.
+
+    The hull of a table goes through the highest of all bumps and rims of its mesh: what stands on the table
+    would be thrown up by that.
+
+    Args:
+        parts: in the world frame.
+        levels: coordinates along `up`.
+        up: unit direction against gravity.
+        slack: [unit of the world] a part that reaches higher than this above a level has a reason to.
+    """
+    made = []
+    for part in parts:
+        top = float((part.vertices @ up).amax())
+        below = [level for level in levels if 0 < top - level < slack]
+        made.append(_cut_off(part, up, min(below)) if below else part)
+    return tuple(made)
+
+
+def _cut_off(part: Mesh, up: Tensor, level: float) -> Mesh:
+    """What of a convex mesh lies below a level; the whole where nothing would be left."""
+    heights = part.vertices @ up - level
+    edges = torch.cat([part.faces[:, [0, 1]], part.faces[:, [1, 2]], part.faces[:, [2, 0]]]).long()
+    a, b = heights[edges[:, 0]], heights[edges[:, 1]]
+    crossing = (a < 0) & (b > 0)
+    share = (a / (a - b))[crossing][:, None]
+    start, end = part.vertices[edges[crossing, 0]], part.vertices[edges[crossing, 1]]
+    return hull(torch.cat([part.vertices[heights <= 0], start + share * (end - start)]), 4 * 64) or part
 
 
 def _lid(own: Gaussians, rider: Gaussians, up: Tensor, height: float) -> Gaussians | None:

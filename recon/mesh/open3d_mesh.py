@@ -51,14 +51,28 @@ def decimated(mesh: Mesh, faces: int) -> Mesh:
     return mesh
 
 
-def parts(mesh: Mesh) -> list[Mesh]:
-    """Its connected parts, the one of the largest area first."""
+def parts(mesh: Mesh, share: float = 0.02) -> list[Mesh]:
+    """Its connected parts, largest first, without those of less than a share of the largest one's area."""
     if not len(mesh.faces):
         return []
+    label, areas = _clusters(mesh)
+    order = np.argsort(-areas, kind="stable")
+    return [rows_of(mesh, label == int(i)) for i in order if areas[i] >= share * areas[order[0]]]
+
+
+def cleaned(mesh: Mesh, share: float) -> Mesh:
+    """Without connected parts that have less than this share of the largest part's area."""
+    if not len(mesh.faces):
+        return mesh
+    label, areas = _clusters(mesh)
+    return rows_of(mesh, torch.from_numpy(areas >= share * areas.max())[label])
+
+
+def _clusters(mesh: Mesh) -> tuple[torch.Tensor, np.ndarray]:
+    """The connected part of each face, and the parts' areas."""
     legacy = to_open3d(Mesh(mesh.vertices, mesh.faces)).to_legacy()
     labels, _, areas = legacy.cluster_connected_triangles()
-    label, order = torch.from_numpy(np.array(labels, np.int64)), np.argsort(-np.array(areas), kind="stable")
-    return [rows_of(mesh, label == int(number)) for number in order]
+    return torch.from_numpy(np.array(labels, np.int64)), np.array(areas)
 
 
 def rows_of(mesh: Mesh, kept: torch.Tensor) -> Mesh:

@@ -10,6 +10,7 @@ from torch import Tensor
 from gaussworld.camera import Camera
 from gaussworld.gaussians import Gaussians, cat
 from gaussworld.log import Done, Event, Notice, Progress
+from gaussworld.neighbors import nearest
 from gaussworld.pose import invert_pose
 from gaussworld.shape import Mesh, Shape
 from gaussworld.threads import one_torch_thread
@@ -21,9 +22,9 @@ from .carve import carved, surface
 from .convex import Method, convex_parts
 from .depth import DepthView, depth_view
 from .extent import corners_of, floor_under, grid_around, solid
-from .fuse import Fusion, cleaned, voxel_for
-from .lid import with_lids
-from .open3d_mesh import decimated, parts
+from .fuse import Fusion, voxel_for
+from .lid import levelled, resting, with_lids
+from .open3d_mesh import cleaned, decimated, parts
 from .paint import painted
 
 
@@ -35,18 +36,18 @@ class MeshSettings:
     """Cameras at most from which an object, and the scene, is measured."""
     pixels: int = 192
     """[px] longer side of the picture of an object."""
-    voxels: int = 700_000
+    voxels: int = 250_000
     """In the box around an object."""
     faces: int = 6000
     """Of an object's mesh at most."""
     convex: Method = "cuts"
     """How an object is cut into convex parts: plane cuts, or CoACD, which takes many times as long."""
     threshold: float = 0.05
-    """Share of an object's volume that a convex part may waste; of CoACD its concavity. Smaller: more parts."""
+    """Share of the object's volume that a part may waste; for CoACD its concavity. Smaller: more parts."""
     max_parts: int = 12
     """Convex parts of an object at most; 1 takes the convex hull."""
-    scene_voxels: int = 384
-    """Along the diagonal of the scene."""
+    scene_voxels: int = 320
+    """In the median depth that the cameras see."""
     scene_pixels: int = 480
     """[px] longer side of the pictures from which the scene is fused, at most."""
     scene_faces: int = 200_000
@@ -64,7 +65,7 @@ def shapes(
 
     An object is drawn alone, from the world's cameras that see it and from the side; its surface is closed
     where nobody looked, at the bottom by the level it stands on. One that has too few Gaussians is left out
-    with a notice.
+    with a notice. The background, if it is asked for, is what surrounds: an open surface without parts.
 
     Args:
         world: as it stands; what is hidden or deleted has no part in it.
@@ -80,7 +81,7 @@ def shapes(
     made: dict[int, Shape] = {}
     for step, item in enumerate(chosen):
         yield Progress(step, len(chosen), message=item.name, stage="Shapes")
-        shape = _shape(world, item, settings)
+        shape = (_surroundings if item.id == BACKGROUND_ID else _shape)(world, item, settings)
         if shape is None:
             yield Notice(
                 f"{item.name}: expected Gaussians that enclose something, got {len(item.gaussians)}; it gets"
@@ -114,19 +115,16 @@ def scene_mesh(
     gaussians = world.shown().detach()
     if not len(gaussians) or not (rendered or measured):
         raise ValueError("expected Gaussians or measured depth to make a mesh of, got none")
-    cameras = [
-        _shrunk(camera, settings.scene_pixels) for camera in _scene_cameras(world, gaussians, settings)
-    ]
-    voxel, farthest = voxel_for(gaussians, cameras, settings.scene_voxels)
-    fusion = Fusion(voxel, farthest)
-    total = len(cameras) * rendered + len(measured)
+    chosen = _scene_cameras(world, gaussians, settings) if rendered else []
+    cameras = [_shrunk(camera, settings.scene_pixels) for camera in chosen]
+    views = list(measured)
     with one_torch_thread():
-        for step, view in enumerate(_scene_views(gaussians, cameras if rendered else [], measured)):
-            yield Progress(step, total, message="fusing", stage="Scene mesh")
-            fusion.add(view)
-        yield Progress(total, total, message="cleaning", stage="Scene mesh")
-        whole = cleaned(fusion.mesh(), 0.002)
-        colored = _recolored(decimated(whole, settings.scene_faces), whole)
+        for step, camera in enumerate(cameras):
+            yield Progress(step, len(cameras), message="depth", stage="Depth of the scene")
+            views.append(depth_view(gaussians, camera))
+        yield Progress(0, 1, message="fusing", stage="Scene mesh")
+        colored = _fused(views, settings)
+        yield Progress(1, 1, stage="Scene mesh")
     yield Done(colored)
 
 
@@ -145,7 +143,8 @@ def _shape(world: World, item: WorldObject, settings: MeshSettings) -> Shape | N
     grid = grid_around(own, up, settings.voxels)
     height = floor_under(own, _below(world, item), up)
     cameras = cameras_of(world.cameras, corners_of(grid), up, settings.views, settings.pixels)
-    covered = with_lids(own, _riders(world, item), up)
+    riders = resting(own, _riders(world, item), up)
+    covered = with_lids(own, riders, up)
     views = [depth_view(covered, camera, jump=8 * grid.voxel) for camera in cameras]
     field = carved(views, grid, None if height is None else (up, height))
     found = [part for part in parts(surface(field, grid)) if part.volume > 0]
@@ -154,10 +153,21 @@ def _shape(world: World, item: WorldObject, settings: MeshSettings) -> Shape | N
     # Islands are noise: an object is one thing. Cavities have no positive volume and are filled so.
     whole = max(found, key=lambda part: part.volume)
     mesh = painted(decimated(whole, settings.faces), views, 4 * grid.voxel)
-    mesh = mesh.transformed(invert_pose(item.world_from_object))
     s = settings
     hulls = convex_parts(mesh, s.convex, s.threshold, s.max_parts, s.seed, s.seconds)
-    return Shape(mesh, hulls)
+    hulls = levelled(hulls, [level for _, level in riders], up, 5 * grid.voxel)
+    return Shape(mesh, hulls).transformed(invert_pose(item.world_from_object))
+
+
+@one_torch_thread()
+@torch.no_grad()
+def _surroundings(world: World, item: WorldObject, settings: MeshSettings) -> Shape | None:
+    own = item.posed().shown().detach()
+    if len(own) < 20:
+        return None
+    cameras = [_shrunk(camera, settings.scene_pixels) for camera in _scene_cameras(world, own, settings)]
+    mesh = _fused([depth_view(own, camera) for camera in cameras], settings)
+    return Shape(mesh.transformed(invert_pose(item.world_from_object))) if len(mesh.faces) else None
 
 
 def _below(world: World, item: WorldObject) -> Gaussians:
@@ -184,11 +194,13 @@ def _scene_cameras(world: World, gaussians: Gaussians, settings: MeshSettings) -
     return cameras_of((), corners, up, settings.views, settings.scene_pixels)
 
 
-def _scene_views(
-    gaussians: Gaussians, cameras: Sequence[Camera], measured: Sequence[DepthView]
-) -> Iterator[DepthView]:
-    yield from (depth_view(gaussians, camera) for camera in cameras)
-    yield from measured
+def _fused(views: Sequence[DepthView], settings: MeshSettings) -> Mesh:
+    """One coloured surface of many views, without crumbs."""
+    fusion = Fusion(*voxel_for(views, settings.scene_voxels))
+    for view in views:
+        fusion.add(view)
+    whole = cleaned(fusion.mesh(), 0.002)
+    return _recolored(decimated(whole, settings.scene_faces), whole)
 
 
 def _shrunk(camera: Camera, longest: int) -> Camera:
@@ -198,8 +210,6 @@ def _shrunk(camera: Camera, longest: int) -> Camera:
 
 def _recolored(mesh: Mesh, source: Mesh) -> Mesh:
     """Colours of the nearest vertices of the mesh it was decimated from."""
-    from gaussworld.neighbors import nearest
-
     if mesh.colors is not None or source.colors is None or not len(mesh.vertices):
         return mesh
     rows: Float[Tensor, " v"] = nearest(source.vertices, 1, mesh.vertices)[1][:, 0]

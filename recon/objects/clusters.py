@@ -13,11 +13,15 @@ _NEIGHBOURS = 10
 #: Neighbours hang together up to this many times the spacing around either of them.
 _STEP = 2.5
 #: [spacings] side of the patches that touching things are taken apart into.
-_PATCH = 4.0
+_PATCH = 3.0
 #: Sine of the bend of a hollow crease, and distance of colours in Oklab: where a border begins, and is sure.
 _BEND, _COLOR = (0.1, 0.3), (0.04, 0.12)
+#: Distance of colours in Oklab within which neighbours are one bit of surface for certain.
+_ALIKE = 0.06
 #: Patches are put together while less than this share of what is between them looks like a border.
 _BORDER = 0.4
+#: What is thought of so many edges before any is looked at.
+_DOUBT, _EDGES = 0.3, 6.0
 #: A part of a piece is a thing of its own from this share of its weight on, and this many Gaussians.
 _SHARE, _FEWEST = 0.03, 25
 
@@ -67,8 +71,9 @@ def taken_apart(
         colors: in Oklab.
         weights: how much of the pictures each makes up.
     """
-    patches = _patches(pieces, points, normals, spacing)
-    is_border = _border(edges, points, normals, colors)
+    bend, unlike = _creases(edges, points, normals, colors)
+    is_border = _ramp(bend, *_BEND) * _ramp(unlike, *_COLOR)
+    patches = _patches(points, edges, bend, unlike, spacing)
     a, b = patches[edges[:, 0]], patches[edges[:, 1]]
     across = a != b
     low, high = torch.minimum(a, b)[across], torch.maximum(a, b)[across]
@@ -81,22 +86,29 @@ def taken_apart(
     return _substantial(names[patches], pieces, weights, edges)
 
 
-def _patches(pieces: Tensor, points: Tensor, normals: Tensor, spacing: float) -> Int[Tensor, " m"]:
-    """Small cubes of surface that look in about the same direction."""
+def _patches(
+    points: Tensor, edges: Tensor, bend: Tensor, unlike: Tensor, spacing: float
+) -> Int[Tensor, " m"]:
+    """Small bits of surface, each in a cube and without any sign of a border inside."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     cubes = ((points - points.amin(0)) / (_PATCH * spacing)).long()
-    axis = normals.abs().argmax(1)
-    facing = 2 * axis + (normals.gather(1, axis[:, None])[:, 0] > 0)
-    return torch.cat([pieces[:, None], cubes, facing[:, None]], 1).unique(dim=0, return_inverse=True)[1]
+    a, b = edges.T
+    alike = (cubes[a] == cubes[b]).all(1) & (bend < _BEND[0]) & (unlike < _ALIKE)
+    ones = np.ones(int(alike.sum()), np.int8)
+    graph = coo_matrix((ones, tuple(edges[alike].T.numpy())), shape=(len(points),) * 2)
+    return torch.from_numpy(connected_components(graph, directed=False)[1]).long()
 
 
-def _border(edges: Tensor, points: Tensor, normals: Tensor, colors: Tensor) -> Float[Tensor, " e"]:
-    """How much each edge looks like one between two things, range [0, 1]."""
+def _creases(
+    edges: Tensor, points: Tensor, normals: Tensor, colors: Tensor
+) -> tuple[Float[Tensor, " e"], Float[Tensor, " e"]]:
+    """Sine of the bend along each edge, positive where it is hollow, and the distance of colours."""
     a, b = edges.T
     along = torch.nn.functional.normalize(points[b] - points[a], dim=1)
     # In a hollow crease each side leans towards the other.
-    hollow = ((normals[a] - normals[b]) * along).sum(1) / 2
-    unlike = (colors[a] - colors[b]).norm(dim=1)
-    return _ramp(hollow, *_BEND) * _ramp(unlike, *_COLOR)
+    return ((normals[a] - normals[b]) * along).sum(1) / 2, (colors[a] - colors[b]).norm(dim=1)
 
 
 def _ramp(values: Tensor, low: float, high: float) -> Tensor:
@@ -109,11 +121,11 @@ def _agglomerated(n: int, pairs: np.ndarray, count: np.ndarray, border: np.ndarr
     heap: list[tuple[float, int, int, float]] = []
     for (a, b), c, s in zip(pairs.tolist(), count.tolist(), border.tolist()):
         ties[a][b] = ties[b][a] = (c, s)
-        heapq.heappush(heap, (s / c, a, b, c))
+        heapq.heappush(heap, (_doubt(c, s), a, b, c))
     name = np.arange(n)
     while heap:
-        mean, a, b, c = heapq.heappop(heap)
-        if mean > _BORDER:
+        doubt, a, b, c = heapq.heappop(heap)
+        if doubt > _BORDER:
             break
         if ties[a].get(b, (0.0, 0.0))[0] != c or name[a] != a or name[b] != b:
             continue  # one of them has grown since
@@ -127,11 +139,16 @@ def _agglomerated(n: int, pairs: np.ndarray, count: np.ndarray, border: np.ndarr
             c1, s1 = ties[a].get(other, (0.0, 0.0))
             ties[a][other] = ties[other][a] = (c1 + c2, s1 + s2)
             ties[other].pop(b, None)
-            heapq.heappush(heap, ((s1 + s2) / (c1 + c2), a, other, c1 + c2))
+            heapq.heappush(heap, (_doubt(c1 + c2, s1 + s2), a, other, c1 + c2))
         ties[b] = {}
     while (name != name[name]).any():
         name = name[name]
     return name
+
+
+def _doubt(count: float, border: float) -> float:
+    """The mean of the edges between two patches, and of some more: one edge alone proves little."""
+    return (border + _DOUBT * _EDGES) / (count + _EDGES)
 
 
 def _substantial(parts: Tensor, pieces: Tensor, weights: Tensor, edges: Tensor) -> Int[Tensor, " m"]:

@@ -105,7 +105,8 @@ def _table(
     seen: Seen, surfaces: Sequence[Surface], surface: Surface, heights: Tensor, above: float
 ) -> Bool[Tensor, " n"]:
     """The surface itself, and what is beneath it and not the ground: its sides and legs."""
-    beneath = surface.covers(seen.points, _SIDES) & (heights <= above)
+    margin = _SIDES + round(2 * surface.spacing / surface.cell)
+    beneath = surface.covers(seen.points, margin) & (heights <= above)
     for other in surfaces:
         if float(surface.heights(other.middle()[None])[0]) < -2 * above:
             level = other.heights(seen.points)

@@ -19,8 +19,8 @@ from ..place.planes import find_planes
 _LEVEL = 0.97
 #: Thickness of a plane while it is sought, as a share of the distance to the cameras.
 _THICKNESS = 0.008
-#: A plane that things stand on makes up this share of what the largest does in the pictures, carries this share
-#: of itself, and at least so much of what stands on a lower one.
+#: A plane that things stand on makes up this share of what the largest does in the pictures, carries this
+#: share of itself, and at least so much of what stands on a lower one.
 _LARGE, _CARRIES, _MOST = 0.1, 0.01, 0.3
 #: Things reach up from their plane by this share of its diameter at most.
 _TALLEST = 0.6
@@ -47,6 +47,8 @@ class Surface:
     """Cells within its edge, whatever stands on them."""
     area: float
     """[unit squared] of those."""
+    spacing: float
+    """[unit] between its Gaussians: its edge is known no better."""
 
     def heights(self, points: Float[Tensor, "m 3"]) -> Float[Tensor, " m"]:
         """[unit] above the plane."""
@@ -177,7 +179,7 @@ def _across(normal: Tensor) -> Float[Tensor, "2 3"]:
     return torch.stack([first, torch.linalg.cross(normal, first)])
 
 
-def _map(flat: Float[Tensor, "m 2"]) -> tuple[Tensor, float, Bool[Tensor, "a b"], float]:
+def _map(flat: Float[Tensor, "m 2"]) -> tuple[Tensor, float, Bool[Tensor, "a b"], float, float]:
     """Cells that a surface covers: its largest piece, gaps closed, what stands on it filled in."""
     from scipy.ndimage import binary_closing, binary_fill_holes, binary_opening, label
 
@@ -194,7 +196,8 @@ def _map(flat: Float[Tensor, "m 2"]) -> tuple[Tensor, float, Bool[Tensor, "a b"]
     pieces, count = label(binary_opening(closed, iterations=2))  # pyright: ignore[reportGeneralTypeIssues]
     if count:
         closed = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
-    return low, cell, torch.from_numpy(closed), float(closed.sum()) * cell**2
+    area = max(float(closed.sum()), 1.0) * cell**2
+    return low, cell, torch.from_numpy(closed), area, (area / max(len(flat), 1)) ** 0.5
 
 
 def _spread(points: Tensor) -> float:

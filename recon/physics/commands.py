@@ -16,6 +16,7 @@ from gaussworld.store.tables import table
 from gaussworld.substances import SUBSTANCES, category_named
 from gaussworld.support import physical_edits
 from gaussworld.world import World
+from gaussworld.world_object import BACKGROUND_ID
 
 Pairs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="OBJECT=VALUE")]
 
@@ -136,7 +137,12 @@ def _remarks(world: World, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     if any(row["mass_range"] for row in rows):
         lines.append("Masses take things for solid: weigh what is hollow, and say --mass NAME=KG.")
-    if any(row["volume"] is None for row in rows) and world.metres_per_unit is not None:
+    if any(row["mass"] and row["sources"]["density"] == "default" for row in rows):
+        lines.append("A density from default is a guess: say what things are made of, --category NAME=wood.")
+    if (
+        any(row["volume"] is None and row["id"] != BACKGROUND_ID for row in rows)
+        and world.metres_per_unit is not None
+    ):
         lines.append("Objects without a volume have no shape yet: gaussworld mesh makes them.")
     if world.metres_per_unit is None:
         lines.append("The scale is not known, and so no mass: gaussworld world edit W set-scale.")

@@ -96,7 +96,9 @@ def _pooled(motion: Tensor, clues: Clues, matches: Sequence[Matches]) -> Float[T
     pixels = torch.cat([found.pixels for found in matches]).double()
     cameras = [each.shot.camera for each in clues.differences]
     counts = [len(found.points) for found in matches]
-    views = torch.cat([camera.camera_from_world.double().expand(n, 4, 4) for camera, n in zip(cameras, counts)])
+    views = torch.cat(
+        [camera.camera_from_world.double().expand(n, 4, 4) for camera, n in zip(cameras, counts)]
+    )
     K = torch.cat([camera.K.double().expand(n, 3, 3) for camera, n in zip(cameras, counts)])
     pixel = max(cameras[0].width, cameras[0].height) / 640
     found = motion.double()
@@ -177,7 +179,7 @@ def _sample(item: Gaussians) -> Float[Tensor, "m 3"]:
 
 
 def _spots(points: Tensor, clues: Clues, ground: Ground) -> list[Tensor]:
-    """Shifts of an object to places that look changed all over, the surest first; to stand on what is there."""
+    """Shifts of an object to places that look changed all over, the surest first, onto what is there."""
     middle, size = points.mean(0), float((points - points.mean(0)).norm(dim=1).quantile(0.9))
     seeds = _changed_places(clues)
     if not len(seeds) or size <= 0:

@@ -1,7 +1,7 @@
 """What new pictures show differently from a world: changed pixels, and the objects they are of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -54,9 +54,23 @@ class Suspect:
     """How many show it well."""
 
 
-def compared(gaussians: Gaussians, shots: Sequence[Shot]) -> list[Difference]:
-    """Every picture against what is shown of a world, with object ids."""
-    return [_difference(gaussians, shot) for shot in shots]
+def compared(
+    gaussians: Gaussians, shots: Sequence[Shot], known: Sequence[Bool[Tensor, "h w"]] | None = None
+) -> list[Difference]:
+    """Every picture against a world.
+
+    Args:
+        gaussians: what is shown of it, with object ids.
+        shots: the pictures.
+        known: where each picture shows what the world knows well; elsewhere nothing counts as changed.
+    """
+    found = [_difference(gaussians, shot) for shot in shots]
+    if known is None:
+        return found
+    return [
+        replace(each, changed=each.changed & mask, hollow=each.hollow & mask)
+        for each, mask in zip(found, known)
+    ]
 
 
 def _difference(gaussians: Gaussians, shot: Shot) -> Difference:
@@ -85,7 +99,7 @@ def _hollow(alpha: Tensor) -> Bool[Tensor, "h w"]:
 
 
 def tolerant_error(rgb: Float[Tensor, "h w 3"], picture: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w"]:
-    """Colour difference of each pixel to the most alike pixel around it, the larger of both directions, smooth.
+    """Colour difference of each pixel to the most alike pixel around it, in either direction; smooth.
 
     Renderings are a little soft and a pixel off: edges must not count as changes.
     """

@@ -42,7 +42,9 @@ class Backdrop:
     """Where an object in question is drawn at its old place."""
 
 
-def backdrops(gaussians: Gaussians, shots: Sequence[Shot], without: Collection[int], shrink: int) -> list[Backdrop]:
+def backdrops(
+    gaussians: Gaussians, shots: Sequence[Shot], without: Collection[int], shrink: int
+) -> list[Backdrop]:
     """Pictures and the world without some objects.
 
     Args:
@@ -110,7 +112,7 @@ def total_cost(views: Sequence[Backdrop], item: Gaussians | None) -> float:
 
 
 def put(item: Gaussians, motion: Float[Tensor, "4 4"]) -> Gaussians:
-    """Gaussians moved rigidly in the world, their spherical harmonics as they are; differentiable and fast."""
+    """Gaussians moved rigidly in the world, but for their spherical harmonics; differentiable and fast."""
     turn = quats_from_rotation(motion[:3, :3])
     return Gaussians(
         transform_points(motion, item.means),

@@ -1,4 +1,4 @@
-"""How another picture shows the same colours: a gain and an offset per channel that changes do not disturb."""
+"""How a picture shows the world's colours: a gain and an offset per channel that changes do not disturb."""
 
 from dataclasses import dataclass
 

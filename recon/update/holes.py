@@ -18,7 +18,7 @@ _VIEWS = 6
 
 
 def surface_below(world: World, objects: Sequence[int], shots: Sequence[Shot]) -> dict[int, int]:
-    """What each object stood on: what the world says, else what is seen around it most; some stand on nothing."""
+    """What each object stood on: what the world says, else what is seen around it most, or nothing."""
     found: dict[int, int] = {}
     shown = world.shown()
     for number in objects:

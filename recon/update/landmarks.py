@@ -55,7 +55,9 @@ class Matches:
 def find_features(image: Float[Tensor, "h w 3"], most: int = _FEATURES) -> Features:
     """SIFT keypoints (Lowe 2004) of a picture in [0, 1]."""
     cv2 = opencv()
-    grey = (image.detach().clamp(0, 1) @ image.new_tensor([0.299, 0.587, 0.114]) * 255).round().to(torch.uint8)
+    grey = (
+        (image.detach().clamp(0, 1) @ image.new_tensor([0.299, 0.587, 0.114]) * 255).round().to(torch.uint8)
+    )
     detector = cv2.SIFT_create(nfeatures=most, contrastThreshold=_CONTRAST)
     keypoints, descriptors = detector.detectAndCompute(grey.numpy(), None)
     if descriptors is None or not len(keypoints):

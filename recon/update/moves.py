@@ -122,7 +122,9 @@ def descended(
     chosen = [view for view in views if _sees(view, start)] or list(views)
     for step in range(steps):
         some = [chosen[(step * _AT_ONCE + i) % len(chosen)] for i in range(min(_AT_ONCE, len(chosen)))]
-        loss = torch.stack([cost_map(v, put(start, _change(delta.value, middle, size)))[0].sum() for v in some])
+        loss = torch.stack(
+            [cost_map(v, put(start, _change(delta.value, middle, size)))[0].sum() for v in some]
+        )
         loss.sum().backward()
         delta.step(rate * 0.1 ** (step / steps))
         if step >= steps - 2 or step % 8 == 7:

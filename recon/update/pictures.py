@@ -1,4 +1,4 @@
-"""New pictures of a known place: photographs, frames of a video, or a capture whose poses are a first guess."""
+"""New pictures of a known place: photographs, frames of a video, or a capture with poses as first guess."""
 
 import math
 from collections.abc import Generator, Sequence
@@ -103,7 +103,7 @@ def _photographs(
 
 
 def _posed(capture: Capture, world: World, most: int) -> Pictures:
-    """A capture in the frame its own input came in, which is the one the world's input came in, if luck will."""
+    """A capture in the frame that its input came in, which often is the one that the world's came in."""
     frames = _spread(capture.frames, most)
     if not frames:
         raise CaptureError("expected a capture with at least one picture, got none")
@@ -126,7 +126,7 @@ def _carried(camera: Camera, world: World) -> Camera:
 
 
 def _lenses(path: Path, world: World, camera_like: int | None) -> tuple[Camera, ...]:
-    """What a photograph may have been taken with: the world's cameras, what EXIF says, or usual focal lengths.
+    """What may have taken a photograph: the world's cameras, what EXIF says, or usual focal lengths.
 
     Raises:
         GaussWorldError: it is no picture.
@@ -157,7 +157,9 @@ def _told_by_exif(path: Path, width: int, height: int) -> Camera | None:
     except (OSError, ValueError, TypeError, GaussWorldError):
         return None
     # 35 mm film is 36 mm wide.
-    return _lens(width, height, focal / 36 * max(width, height)) if math.isfinite(focal) and focal > 0 else None
+    return (
+        _lens(width, height, focal / 36 * max(width, height)) if math.isfinite(focal) and focal > 0 else None
+    )
 
 
 def _lens(width: int, height: int, focal: float) -> Camera:

@@ -143,7 +143,9 @@ def _registered(
         pose = solved(matches, view.camera, _LOOSE * pixel)
         if pose is None or pose[1] < fewest:
             count = 0 if pose is None else pose[1]
-            problem = f"fits only {count} landmarks of the world, {fewest} are needed; does it show this place?"
+            problem = (
+                f"fits only {count} landmarks of the world, {fewest} are needed; does it show this place?"
+            )
             return Registration(picture.name, count, len(matches.points), problem=problem)
         found = _looked_again(with_pose(view.camera, pose[0]), features, gaussians, pixel, fewest)
     if found is None:

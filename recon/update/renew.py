@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from gaussworld.gaussians import DELETED, HIDDEN, Gaussians, cat
@@ -22,7 +22,7 @@ from .landmarks import drawn
 from .relocalise import Shot
 from .seeds import Seeds, seeds
 
-#: Share of the pictures that must agree that a Gaussian shows what is no longer there, and how many must see it.
+#: Share of the pictures that must agree that a Gaussian shows what is gone, and how many must see it.
 _AGREE, _SEEN = 0.7, 3
 #: [px] Pixels that must be unexplained in so many pictures before anything is fitted, per 640 px of width.
 _FEWEST_PIXELS, _FEWEST_PICTURES = 150, 3
@@ -49,12 +49,15 @@ class Renewal:
     psnr_after: float = 0.0
 
 
-def renewed(world: World, shots: Sequence[Shot], steps: int, seed: int) -> Iterator[Event[Renewal]]:
+def renewed(
+    world: World, shots: Sequence[Shot], known: Sequence[Bool[Tensor, "h w"]], steps: int, seed: int
+) -> Iterator[Event[Renewal]]:
     """Fit what pictures show and the world does not; everything else stays as it is, bit for bit.
 
     Args:
         world: after all motions.
         shots: pictures that found their place.
+        known: where each shows what the world knew well before.
         steps: pictures looked at.
         seed: their order, and the choice of seeds.
 
@@ -62,7 +65,7 @@ def renewed(world: World, shots: Sequence[Shot], steps: int, seed: int) -> Itera
         `Progress` in steps, `Done` with the world and what is new in it.
     """
     shown = world.shown()
-    differences = compared(shown, shots)
+    differences = compared(shown, shots, known)
     masks = [unexplained(each) for each in differences]
     enough = [int(mask.sum()) > _FEWEST_PIXELS * (mask.shape[1] / 640) ** 2 for mask in masks]
     if sum(enough) < _FEWEST_PICTURES:
@@ -145,7 +148,10 @@ def _window(mask: Tensor) -> tuple[int, int, int, int] | None:
     if not len(rows):
         return None
     top, left = max(0, int(rows[0]) - _MARGIN), max(0, int(columns[0]) - _MARGIN)
-    bottom, right = min(mask.shape[0], int(rows[-1]) + _MARGIN), min(mask.shape[1], int(columns[-1]) + _MARGIN)
+    bottom, right = (
+        min(mask.shape[0], int(rows[-1]) + _MARGIN),
+        min(mask.shape[1], int(columns[-1]) + _MARGIN),
+    )
     return left, top, right - left, bottom - top
 
 

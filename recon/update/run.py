@@ -1,5 +1,6 @@
 """An update from pictures to edits: where they were taken, what differs, what moved, what is gone or new."""
 
+import math
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -8,17 +9,18 @@ from pathlib import Path
 
 import torch
 
-from gaussworld.edit import Delete, Edit, Place, applied
+from gaussworld.edit import Delete, Edit, Place, SetJoint, applied
 from gaussworld.errors import CaptureError, EditError
 from gaussworld.gaussians import Gaussians
 from gaussworld.log import Done, Event, Notice, Progress, part
-from gaussworld.pose import pose7_from_pose
+from gaussworld.pose import invert_pose, pose7_from_pose, rotvec_from_rotation
 from gaussworld.world import World
 from gaussworld.world_object import BACKGROUND_ID, ObjectKind, WorldObject
 
 from .candidates import Clues, Ground, by_features, by_search, object_matches, support
 from .changes import Difference, compared, suspects
 from .explain import backdrops, placed
+from .familiar import well_known
 from .holes import filled, surface_below
 from .landmarks import Landmarks, landmarks
 from .moves import Move, explained
@@ -27,7 +29,9 @@ from .relocalise import Registration, Shot, relocalised
 from .renew import Renewal, renewed
 
 #: Pictures that are looked at when a motion is searched, and rounds in which objects are asked.
-_SEARCHED, _ROUNDS = 8, 2
+_SEARCHED, _ROUNDS = 6, 2
+#: Features that make a search superfluous.
+_SURE = 40
 _NAMED = 5
 
 
@@ -54,7 +58,7 @@ class UpdateConfig:
     def __post_init__(self) -> None:
         if self.pictures < 1 or self.resolution < 64 or self.renderings < 1 or self.fewest_pictures < 1:
             raise ValueError(
-                "expected pictures, renderings and fewest_pictures of at least 1 and resolution of at least 64,"
+                "expected pictures, renderings and fewest_pictures of at least 1, resolution of at least 64,"
                 f" got {self.pictures}, {self.renderings}, {self.fewest_pictures} and {self.resolution}"
             )
 
@@ -119,18 +123,26 @@ def update(
         registrations = yield from _registered(shown, world, given, config)
     seconds = {"relocalise": time.monotonic() - started}
     shots = [each.shot for each in registrations if each.shot is not None]
-    differences = compared(shown, shots)
+    known = well_known(shown, world.cameras, shots, config.renderings)
+    differences = compared(shown, shots, known)
     moves = yield from _moves(world, shown, differences, config)
     seconds["moves"] = time.monotonic() - started - sum(seconds.values())
     after, edits = yield from _edited(world, moves, shots)
     renewal = None
     if config.refit:
-        renewal = yield from part(renewed(after, shots, config.refit_steps, config.seed), "Fitting")
+        renewal = yield from part(renewed(after, shots, known, config.refit_steps, config.seed), "Fitting")
         after = renewal.world if renewal.changed else after
     seconds["fit"] = time.monotonic() - started - sum(seconds.values())
     yield Done(
         Updated(
-            after, registrations, tuple(moves), tuple(edits), renewal, given.left_out, tuple(differences), seconds
+            after,
+            registrations,
+            tuple(moves),
+            tuple(edits),
+            renewal,
+            given.left_out,
+            tuple(differences),
+            seconds,
         )
     )
 
@@ -148,8 +160,8 @@ def _registered(
         reasons = "; ".join(f"{each.name} {each.problem}" for each in failed[:_NAMED])
         raise CaptureError(
             f"expected at least {config.fewest_pictures} pictures that show this world, got"
-            f" {len(found) - len(failed)} of {len(found)}{f' ({reasons})' if reasons else ''}; take more, of the"
-            " same place, sharp, and from where the world was seen before"
+            f" {len(found) - len(failed)} of {len(found)}{f' ({reasons})' if reasons else ''}; take more, of"
+            " the same place, sharp, and from where the world was seen before"
         )
     if failed:
         named = ", ".join(each.name for each in failed[:_NAMED])
@@ -158,8 +170,9 @@ def _registered(
 
 
 def _may_move(item: WorldObject) -> bool:
-    """The background and what is static stay; a robot is where its joints say; locks and hiding are the user's."""
-    fixed = item.kind in (ObjectKind.STATIC, ObjectKind.ROBOT) or item.id == BACKGROUND_ID
+    """The background and what is static stay; links of robots follow joints; locks are the user's."""
+    link = item.kind is ObjectKind.ROBOT and item.joint is not None
+    fixed = item.kind is ObjectKind.STATIC or link or item.id == BACKGROUND_ID
     return not (fixed or item.locked or item.hidden) and len(item.gaussians) > 0
 
 
@@ -174,21 +187,22 @@ def _moves(
     known = landmarks(shown, world.cameras, config.resolution, config.renderings)
     clues, total = Clues.of(differences), len(waiting)
     decided: dict[int, Move] = {}
-    for turn in range(_ROUNDS):
-        scene = _with_moves(shown, decided)
+    unsure: dict[int, Move] = {}
+    for _ in range(_ROUNDS):
+        scene, sure_before = _with_moves(shown, decided), len(decided)
         for number in list(waiting):
             yield Progress(len(decided), total, message=f"finding {world.find(number).name}", stage="Objects")
             move = _asked(number, shown, scene, waiting, known, clues, world)
-            if move.verdict == "moved" or turn == _ROUNDS - 1:
+            if move.verdict == "moved":
                 decided[number] = move
                 waiting.remove(number)
                 scene = _with_moves(shown, decided)
-        if not waiting or not decided:
-            # Nothing that was learnt could change the answers.
-            for number in waiting:
-                decided[number] = _asked(number, shown, scene, waiting, known, clues, world)
+            else:
+                unsure[number] = move
+        if not waiting or len(decided) == sure_before:
+            # Nothing was learnt that could change the answers.
             break
-    return list(decided.values())
+    return [*decided.values(), *(unsure[number] for number in waiting)]
 
 
 def _with_moves(shown: Gaussians, decided: dict[int, Move]) -> Gaussians:
@@ -218,10 +232,13 @@ def _asked(
     shots = [each.shot for each in clues.differences]
     item = shown.select(shown.object_ids == number)
     coarse, fine = (backdrops(scene, shots, waiting, shrink) for shrink in (4, 2))
-    up = torch.tensor(world.up if world.up is not None else _upright(world)).float()
     matches = object_matches(number, known, clues)
     motions = by_features(matches, clues)
-    motions += by_search(item, clues, Ground.of(up, coarse), coarse[:_SEARCHED])
+    if not motions or support(motions[0], clues, matches) < _SURE:
+        up = torch.tensor(world.up if world.up is not None else _upright(world)).float()
+        motions += by_search(item, clues, Ground.of(up, coarse), coarse[:_SEARCHED])
+    else:
+        motions = motions[:1]
     return explained(number, item, motions, coarse, fine, lambda motion: support(motion, clues, matches))
 
 
@@ -250,9 +267,24 @@ def _edited(
         else:
             edit = Delete((number,))
         try:
-            world = applied(edit, world)
-            edits.append(edit)
+            done = [edit, *_joint_follows(world.find(number), move)]
+            for each in done:
+                world = applied(each, world)
+            edits += done
         except EditError as error:
             yield Notice(f"{name} was left as it was: {error}")
     return world, edits
 
+
+def _joint_follows(item: WorldObject, move: Move) -> list[Edit]:
+    """A door that was opened knows so: its joint stands elsewhere, and may have gone beyond its limits."""
+    joint = item.joint
+    if joint is None or move.verdict != "moved":
+        return []
+    pose = item.world_from_object
+    change = invert_pose(pose) @ move.motion.to(pose) @ pose
+    way = rotvec_from_rotation(change[:3, :3]) if joint.kind == "revolute" else change[:3, 3]
+    position = joint.position + float(way @ pose.new_tensor(joint.axis))
+    low, high = min(joint.limits[0], position), max(joint.limits[1], position)
+    limits = [limit if math.isfinite(limit) else None for limit in (low, high)]
+    return [SetJoint(item.id, joint.kind, joint.axis, joint.origin, limits[0], limits[1], position)]

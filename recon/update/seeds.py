@@ -1,7 +1,8 @@
-"""Where Gaussians of what is new begin: on surfaces that look different from everywhere, and in carved space."""
+"""Where Gaussians of what is new begin: on surfaces that changed for every picture, and in carved space."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -58,7 +59,7 @@ def seeds(
 def _surface_places(
     differences: Sequence[Difference], masks: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Unexplained pixels on the surface that the world has there: place, colour, object, distance of pixels."""
+    """Unexplained pixels on the surface that the world has there: place, colour, object, spacing."""
     found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     for each, mask in zip(differences, masks):
         depth = mended_depth(each, mask)
@@ -112,7 +113,7 @@ def _judged(
         rows, changed = rows[visible & ~void], changed[visible & ~void]
         seen[rows] += 1
         agree[rows] += changed.float()
-    enough = seen >= min(_FEWEST_VIEWS, len(differences))
+    enough = seen >= max(min(_FEWEST_VIEWS, len(differences)), len(differences) / 2)
     return torch.where(enough, agree / seen.clamp(min=1), 0.0)
 
 
@@ -126,7 +127,10 @@ def _things(
     # Things stand in front of the surface that is seen behind them.
     eyes = torch.stack([each.shot.camera.center for each in differences]).mean(0)
     reach = (high - low).max()
-    low, high = torch.minimum(low, low + 0.25 * (eyes - low)), torch.maximum(high, high + 0.25 * (eyes - high))
+    low, high = (
+        torch.minimum(low, low + 0.25 * (eyes - low)),
+        torch.maximum(high, high + 0.25 * (eyes - high)),
+    )
     cell = float(torch.minimum((high - low).max(), 2 * reach) / _CELLS)
     counts = ((high - low) / cell).ceil().long().clamp(1, 2 * _CELLS)
     axes = [float(a) + cell * (torch.arange(int(n)) + 0.5) for a, n in zip(low, counts)]
@@ -152,7 +156,8 @@ def _pieces(inside: Tensor) -> Tensor:
     """Connected pieces of carved space, numbered from 1; 0 is empty."""
     from scipy.ndimage import label
 
-    return torch.from_numpy(label(inside.numpy())[0]).long()
+    numbered: Any = label(inside.numpy())
+    return torch.from_numpy(numbered[0]).long()
 
 
 def _solid_thing(places: Tensor, differences: Sequence[Difference], cell: float) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from gaussworld.gaussians import DELETED
 from gaussworld.pose import transform_points
 from gaussworld.shape import Mesh
-from gaussworld.world_object import WorldObject
+from gaussworld.world_object import Vector, WorldObject
 
 #: Directions whose extreme points stand for a hull of many points.
 _DIRECTIONS = 200
@@ -19,6 +19,8 @@ _DIRECTIONS = 200
 _MOST_CORNERS = 4000
 #: Gaussians fainter than this are no surface; this share of the others at either end of an axis is stray.
 _FAINT, _STRAY = 0.3, 0.005
+#: Share of a thing's height that shows the outline of its underside.
+_FOOT = 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,15 +100,16 @@ def _gap(a: Hull, b: Hull) -> float:
     return float(torch.maximum(along_b.amin(0) - along_a.amax(0), along_a.amin(0) - along_b.amax(0)).max())
 
 
-def object_hulls(item: WorldObject) -> tuple[Hull, ...]:
+def object_hulls(item: WorldObject, up: Vector | None = None) -> tuple[Hull, ...]:
     """The hulls that stand for an object, in its own frame; none where it has neither shape nor Gaussians."""
-    return tuple(hull_of(points) for points in object_corners(item))
+    return tuple(hull_of(points) for points in object_corners(item, up))
 
 
-def object_corners(item: WorldObject) -> list[Float[Tensor, "m 3"]]:
+def object_corners(item: WorldObject, up: Vector | None = None) -> list[Float[Tensor, "_ 3"]]:
     """Points whose convex hulls stand for an object, in its own frame.
 
-    They are those of its convex parts, else one set of its surface, else one of its Gaussians.
+    They are those of its convex parts, else one set of its surface, else one of its Gaussians. The underside
+    of those nobody saw: it is taken to be flat where the thing stands, if `up` tells where that is.
     """
     if item.shape is not None:
         meshes: Sequence[Mesh] = item.shape.parts or (item.shape.mesh,)
@@ -114,7 +117,15 @@ def object_corners(item: WorldObject) -> list[Float[Tensor, "m 3"]]:
         if solids:
             return [points[:: 1 + len(points) // _MOST_CORNERS] for points in solids]
     points = seen_points(item)
-    return [_extreme(points.double())] if len(points) >= 4 else []
+    if len(points) < 4:
+        return []
+    if up is not None:
+        axis = item.world_from_object[:3, :3].T @ torch.tensor(up)
+        height = points @ axis
+        low, high = float(height.min()), float(height.max())
+        foot = height <= low + _FOOT * (high - low)
+        points = torch.cat([points, points[foot] - (height[foot] - low)[:, None] * axis])
+    return [_extreme(points.double())]
 
 
 def seen_points(item: WorldObject) -> Float[Tensor, "m 3"]:

@@ -24,7 +24,7 @@ def recolours(
     edits = []
     for number in objects:
         chosen = float(torch.rand((), generator=generator)) < _CHANCE
-        hue, saturation = _uniform(generator, 0, 1), _uniform(generator, 0.3, 0.9)
+        hue, saturation = _uniform(generator, 0.0, 1.0), _uniform(generator, 0.3, 0.9)
         rgb = colorsys.hsv_to_rgb(hue, saturation, _uniform(generator, 0.35, 0.95))
         amount = round(strength * _uniform(generator, 0.5, 1.0) * 2 / (1 + strength), 4)
         if strength > 0 and chosen and _free(world, number):
@@ -35,7 +35,7 @@ def recolours(
 
 def light(world: World, strength: float, generator: torch.Generator) -> Grade | None:
     """Another light on everything: exposure to 0.8 stops, white balance, contrast and saturation to 30 %."""
-    draws = [round(strength * _uniform(generator, -1, 1), 4) for _ in range(5)]
+    draws = [round(strength * _uniform(generator, -1.0, 1.0), 4) for _ in range(5)]
     everything = tuple(number for number in world.objects if _free(world, number))
     if strength == 0 or not everything:
         return None

@@ -121,7 +121,7 @@ def _add_body(mujoco: Any, spec: Any, scene: Scene, number: int, pose: Tensor, m
     place = [value * metre for value in pose7[:3]]
     body = spec.worldbody.add_body(name=f"object {number}", pos=place, quat=pose7[3:])
     body.add_freejoint()
-    for part, points in enumerate(object_corners(item)):
+    for part, points in enumerate(object_corners(item, scene.world.up)):
         name = f"object {number} part {part}"
         spec.add_mesh(name=name, uservert=(points.double() * metre).flatten().tolist())
         body.add_geom(

@@ -11,7 +11,7 @@ from torch import Tensor
 from gaussworld.pose import transform_points
 from gaussworld.support import spread_points, supports
 from gaussworld.world import World
-from gaussworld.world_object import ObjectKind, WorldObject
+from gaussworld.world_object import ObjectKind, Vector, WorldObject
 
 from .hulls import Hull, object_hulls, seen_points
 from .settings import VaryConfig
@@ -62,20 +62,23 @@ def scene_of(world: World, config: VaryConfig) -> Scene:
     """
     rests_on = supports(world)
     movable = {n: item for n, item in world.objects.items() if _movable(world, item, rests_on)}
-    hulls = {n: _posed_hulls(item) for n, item in world.objects.items()}
+    hulls = {n: _posed_hulls(item, world.up) for n, item in world.objects.items()}
     movable = {number: item for number, item in movable.items() if hulls[number]}
     unit = _metre(world, [hulls[number] for number in movable])
     surfaces: list[Surface] = []
     groups: list[Group] = []
     up = torch.tensor(world.up, dtype=torch.float64)
     for support, sets in _by_support(movable, rests_on, config.unstack).items():
-        feet = [hulls[members[0]] for members in sets]
-        for level in _levels(feet, up, 0.02 * unit):
-            surface = _surface(world, support, [feet[i] for i in level], up, unit)
-            if surface is None:
-                continue
-            groups += [_group(world, sets[i], hulls, len(surfaces)) for i in level]
-            surfaces.append(surface)
+        # What stands on other things, and shall come down, does not tell where the surface is.
+        firm = [i for i, members in enumerate(sets) if support in rests_on[members[0]]]
+        first = len(surfaces)
+        for level in _levels({i: hulls[sets[i][0]] for i in firm}, up, 0.02 * unit):
+            surface = _surface(world, support, [hulls[sets[i][0]] for i in level], up, unit)
+            if surface is not None:
+                groups += [_group(world, sets[i], hulls, len(surfaces)) for i in level]
+                surfaces.append(surface)
+        if len(surfaces) > first:
+            groups += [_group(world, sets[i], hulls, first) for i in range(len(sets)) if i not in firm]
     moving = {number for group in groups for number in (*group.members, *group.carried)}
     walls = [_walls(world, surface, moving, hulls) for surface in surfaces]
     clutter = [_clutter(world, surface, moving, _RAISED * unit) for surface in surfaces]
@@ -92,8 +95,8 @@ def _mounted(world: World, number: int) -> tuple[int, ...]:
     return tuple(other for other, item in world.objects.items() if number in world.ancestors(item))
 
 
-def _posed_hulls(item: WorldObject) -> tuple[Hull, ...]:
-    return tuple(hull.moved(item.world_from_object) for hull in object_hulls(item))
+def _posed_hulls(item: WorldObject, up: Vector | None) -> tuple[Hull, ...]:
+    return tuple(hull.moved(item.world_from_object) for hull in object_hulls(item, up))
 
 
 def _metre(world: World, things: list[tuple[Hull, ...]]) -> float:
@@ -144,11 +147,11 @@ def _ground(
     return number
 
 
-def _levels(feet: list[tuple[Hull, ...]], up: Tensor, step: float) -> list[list[int]]:
+def _levels(feet: Mapping[int, tuple[Hull, ...]], up: Tensor, step: float) -> list[list[int]]:
     """Things by the height at which they stand, apart by more than `step`: the boards of a shelf."""
-    heights = [min(float((hull.vertices @ up).min()) for hull in hulls) for hulls in feet]
-    order = sorted(range(len(feet)), key=lambda i: heights[i])
-    levels = [[order[0]]]
+    heights = {i: min(float((hull.vertices @ up).min()) for hull in hulls) for i, hulls in feet.items()}
+    order = sorted(feet, key=lambda i: heights[i])
+    levels = [order[:1]] if order else []
     for a, b in pairwise(order):
         if heights[b] - heights[a] > step:
             levels.append([])

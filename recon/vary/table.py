@@ -66,7 +66,7 @@ def surface_of(
     points: Float[Tensor, "m 3"],
     up: Float[Tensor, "3"],
     lowest: Sequence[Float[Tensor, "3"]],
-    footprints: Sequence[Float[Tensor, "k 3"]],
+    footprints: Sequence[Float[Tensor, "_ 3"]],
     thickness: float,
 ) -> Surface | None:
     """The surface of an object on which others rest; None where too few of its points are near them.

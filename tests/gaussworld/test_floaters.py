@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gaussworld.camera import Camera
 from gaussworld.floaters import FloaterSettings, extent, floaters
-from gaussworld.gaussians import DELETED, LOCKED, Gaussians
+from gaussworld.gaussians import DELETED, LOCKED, Gaussians, cat
 
 SURFACE, LONERS, FAINT, HUGE = slice(0, 2500), slice(2500, 2520), slice(2520, 2540), slice(2540, 2542)
 
@@ -82,3 +83,35 @@ def test_extent_ignores_outliers():
     points = torch.linspace(0, 1, 101)[:, None].expand(101, 3).clone()
     points[100] = 1e6
     assert extent(points) == pytest.approx(0.9 * math.sqrt(3), rel=1e-3)
+
+
+def ring(count: int, radius: float = 3.0) -> list[Camera]:
+    """Cameras around the plane of `scene` that look down on it."""
+    angles = [2 * math.pi * i / count for i in range(count)]
+    eyes = [(0.5 + radius * math.cos(a), 0.5 + radius * math.sin(a), 2.0) for a in angles]
+    return [Camera.looking_at(eye, (0.5, 0.5, 0.0), 96, 72, 50.0) for eye in eyes]
+
+
+def crowded(scene: Gaussians) -> tuple[Gaussians, torch.Tensor]:
+    """With a cloud of specks so dense that they hang together, and which rows they are."""
+    g = torch.Generator().manual_seed(2)
+    specks = scene.select(torch.arange(2500, 2520).repeat(10))
+    means = 0.2 + 0.6 * torch.rand(200, 3, generator=g)
+    specks = replace(specks, means=means, log_scales=torch.full((200, 3), math.log(0.004)))
+    both = cat([scene, specks])
+    return both, torch.arange(len(both)) >= len(scene)
+
+
+def test_cameras_see_what_hangs_in_mid_air(scene):
+    """Specks that hang together are found by those who look past them, and the surface stays."""
+    both, specks = crowded(scene)
+    alone, asked = floaters(both), floaters(both, cameras=ring(6))
+    assert float(asked[specks].float().mean()) > 0.85 > 0.3 > float(alone[specks].float().mean())
+    assert int(asked[SURFACE].sum()) <= 5
+    assert torch.equal(floaters(both, FloaterSettings(ahead=1.1), ring(6)), alone)
+
+
+def test_two_cameras_are_too_few_to_tell(scene):
+    """What is in front of something for two may be a thing of its own."""
+    both, _ = crowded(scene)
+    assert torch.equal(floaters(both, cameras=ring(2)), floaters(both))

@@ -6,6 +6,7 @@ only what is listed here, every name stands for something of ours, and nothing e
 
 import io
 import pickle
+import pickletools
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,8 +22,14 @@ from ...errors import FileFormatError
 from ..archive import Archive, open_archive
 
 _MAX_BYTES = 1 << 36
-_MAX_PICKLE_BYTES = 1 << 26
+_MAX_PICKLE_BYTES = 1 << 24
 _MAX_DIMENSIONS = 8
+#: What torch.save's pickles are made of, which is protocol 2.
+_OPCODES = frozenset(
+    "PROTO EMPTY_DICT EMPTY_LIST EMPTY_TUPLE MARK BINPUT LONG_BINPUT BINGET LONG_BINGET BINUNICODE BININT"
+    " BININT1 BININT2 LONG1 BINFLOAT NEWTRUE NEWFALSE NONE TUPLE TUPLE1 TUPLE2 TUPLE3 SETITEM SETITEMS APPEND"
+    " APPENDS GLOBAL REDUCE BUILD BINPERSID STOP".split()
+)
 _STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -116,6 +123,7 @@ def tensors_of(content: object, prefix: str = "") -> dict[str, Stored]:
 
 def _unpickled(raw: bytes, path: Path) -> Any:
     try:
+        _check_opcodes(raw)
         return _Reader(io.BytesIO(raw)).load()
     except _Foreign as error:
         raise FileFormatError(
@@ -128,6 +136,15 @@ def _unpickled(raw: bytes, path: Path) -> Any:
         raise FileFormatError(
             f"{path}: expected a whole checkpoint, got a damaged one: {type(error).__name__}: {error!s:.100}"
         ) from error
+
+
+def _check_opcodes(raw: bytes) -> None:
+    """Refuse what torch never writes, and places in the memo for which gigabytes would be set aside."""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(raw)):
+        if opcode.name not in _OPCODES:
+            raise ValueError(f"the opcode {opcode.name}")
+        if opcode.name == "LONG_BINPUT" and (not isinstance(argument, int) or argument > count):
+            raise ValueError(f"memo {argument}")
 
 
 class _Foreign(Exception):

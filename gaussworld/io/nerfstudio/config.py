@@ -13,8 +13,10 @@ from typing import Any
 
 from ...errors import FileFormatError
 
-_MAX_BYTES = 1 << 22
+_MAX_BYTES = 1 << 18
 _MAX_DEPTH = 100
+#: Lines of one quoted text.
+_MAX_QUOTED = 200
 #: `key: value`; keys of settings are plain words, keys of mappings may be quoted.
 _ENTRY = re.compile(
     r"""('(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|[^\s'"\-&*!\[{][^:]*?|-[^\s:][^:]*?):(?: +(.*))?$""", re.DOTALL
@@ -76,6 +78,8 @@ def _lines(text: str) -> Iterator[_Line]:
     for number, raw in enumerate(text.splitlines(), 1):
         bare = raw.strip()
         if held:
+            if number - start > _MAX_QUOTED:
+                break
             held = f"{held} {bare}" if bare else f"{held}\n"
         elif not bare or bare.startswith(("#", "%")) or bare in ("---", "..."):
             continue

@@ -45,7 +45,7 @@ def discs(low: tuple[float, ...], high: tuple[float, ...], rgb: tuple[float, ...
         for end in {low[axis], high[axis]}:
             means = torch.zeros(len(grid), 3)
             means[:, u], means[:, v], means[:, axis] = grid[:, 0], grid[:, 1], end
-            scales = torch.full((len(grid), 3), 0.6 * step)
+            scales = torch.full((len(grid), 3), 0.5 * step)
             scales[:, axis] = 0.02 * step
             quats = quats_from_rotation(torch.eye(3)).expand(len(grid), 4)
             color = torch.tensor(rgb).expand(len(grid), 3)
@@ -54,12 +54,15 @@ def discs(low: tuple[float, ...], high: tuple[float, ...], rgb: tuple[float, ...
     return cat(parts)
 
 
-def ring(count: int, distance: float = 1.1) -> tuple[Camera, ...]:
-    """Small cameras around the table."""
+def ring(count: int, distance: float = 1.1, width: int = 192) -> tuple[Camera, ...]:
+    """Cameras around the table."""
     turns = [2 * math.pi * i / count for i in range(count)]
     return tuple(
         Camera.looking_at(
-            (distance * math.cos(t), distance * math.sin(t), 0.5 + 0.2 * (i % 2)), (0.0, 0.0, 0.0), 192, 144
+            (distance * math.cos(t), distance * math.sin(t), 0.5 + 0.2 * (i % 2)),
+            (0.0, 0.0, 0.0),
+            width,
+            width * 3 // 4,
         )
         for i, t in enumerate(turns)
     )
@@ -74,8 +77,8 @@ def made(parts: list[tuple[int, Gaussians]], cameras: tuple[Camera, ...]) -> Sce
 
 @pytest.fixture(scope="session")
 def build() -> Callable[..., Scene]:
-    """Makes a scene of parts with ids; default: seen by eight cameras."""
-    return lambda *parts, cameras=None: made(list(parts), cameras or ring(8))
+    """Makes a scene of parts with ids, seen by eight cameras of a width."""
+    return lambda *parts, width=192: made(list(parts), ring(8, width=width))
 
 
 @pytest.fixture(scope="session")

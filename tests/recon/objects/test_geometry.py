@@ -64,22 +64,13 @@ def test_a_single_object(build: Callable[..., Any], table: Gaussians, red: Gauss
     assert len(found.numbers) == 2 and best(scene, found, 2) > 0.95
 
 
-def test_things_on_the_ground(build: Callable[..., Any], floor: Gaussians, box: Callable[..., Gaussians]) -> None:
+def test_things_on_the_ground(
+    build: Callable[..., Any], floor: Gaussians, box: Callable[..., Gaussians]
+) -> None:
     """With nothing below it the surface is the ground, and no object."""
     thing = box((-0.15, -0.15, -0.4), (0.15, 0.15, -0.1), (0.8, 0.1, 0.1), 0.02)
     found = found_in(build((0, floor), (1, thing)))
     assert found.numbers == [1] and not found.names
-
-
-def test_touching_things_of_different_colour_are_two(
-    build: Callable[..., Any], table: Gaussians, red: Gaussians, box: Callable[..., Gaussians]
-) -> None:
-    """A green box on top of the red one is another thing: a hollow crease, and another colour."""
-    green = box((-0.18, -0.08, 0.1), (-0.12, -0.02, 0.16), (0.1, 0.7, 0.1), 0.008)
-    scene = build((1, table), (2, red), (3, green))
-    found = found_in(scene)
-    assert len(found.numbers) == 3
-    assert best(scene, found, 2) > 0.9 and best(scene, found, 3) > 0.9
 
 
 def test_a_scene_without_a_surface(build: Callable[..., Any], red: Gaussians) -> None:
@@ -87,13 +78,13 @@ def test_a_scene_without_a_surface(build: Callable[..., Any], red: Gaussians) ->
     generator = torch.Generator().manual_seed(0)
     means = torch.randn(500, 3, generator=generator)
     cloud = replace(red.select(torch.arange(500)), means=0.2 * means)
-    with pytest.raises(CaptureError, match="expected a table, a floor .* give masks"):
+    with pytest.raises(CaptureError, match=r"expected a table, a floor .* give masks"):
         found_in(build((1, cloud)))
 
 
 def test_an_empty_table(build: Callable[..., Any], table: Gaussians, floor: Gaussians) -> None:
     """A table with nothing on it carries nothing."""
-    with pytest.raises(CaptureError, match="things on it, got .* with nothing on them"):
+    with pytest.raises(CaptureError, match=r"things on it, got .* with nothing on them"):
         found_in(build((1, table)))
 
 
@@ -133,7 +124,9 @@ def test_what_carries_all_others_is_fixed(scene: Any) -> None:
 
 def test_few_pictures_and_ids_that_never_appear(scene: Any) -> None:
     """Two pictures are told to be few; an id that no Gaussian mostly shows is named and left out."""
-    few = replace(masks_of(scene, {9: "speck"}), frames=masks_of(scene).frames[:2], pictures=scene.pictures[:2])
+    few = replace(
+        masks_of(scene, {9: "speck"}), frames=masks_of(scene).frames[:2], pictures=scene.pictures[:2]
+    )
     few.pictures[0][0, 0] = 9
     events = list(from_masks(scene.gaussians, few))
     told = [event.message for event in events if isinstance(event, Notice)]

@@ -80,7 +80,7 @@ def test_other_ways_to_fail(tmp_path: Path) -> None:
         run(tmp_path, "import time\ntime.sleep(20)", 0.3)
     with pytest.raises(CaptureError, match=r"to write \{output\} for in memory"):
         run(tmp_path, "pass")
-    with pytest.raises(ConfigError, match="no-such-program.*not found"):
+    with pytest.raises(ConfigError, match=r"no-such-program.*not found"):
         drain(masks_by_command("no-such-program {image} {output}", frames(), tmp_path / "cache", 1.0))
 
 

@@ -108,7 +108,9 @@ def test_another_size_of_the_same_proportions(tmp_path: Path) -> None:
 def test_other_proportions_are_refused(tmp_path: Path) -> None:
     """One sentence says which picture, what was expected and what there is."""
     write(tmp_path / "0000.png", IDS.T.copy())
-    with pytest.raises(CaptureError, match="mask of 40x30 px for 0000.jpg, or of these proportions, got 30x40"):
+    with pytest.raises(
+        CaptureError, match=r"mask of 40x30 px for 0000.jpg, or of these proportions, got 30x40"
+    ):
         read_masks(tmp_path, frames(1))
 
 

@@ -13,7 +13,7 @@ import torch
 
 from gaussworld import Gaussians
 from gaussworld.errors import FileFormatError
-from gaussworld.io.nerfstudio import load_run
+from gaussworld.io.nerfstudio import load_run, read_gaussians
 from gaussworld.io.nerfstudio.checkpoint import Stored, open_checkpoint, tensors_of
 
 MakeRun = Callable[..., Path]
@@ -102,6 +102,22 @@ def test_listed_names_cannot_be_changed(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match="a changed function"):
         with open_checkpoint(repacked(tmp_path / "a.ckpt", raw)):
             pass
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x80\x02}r\xff\xff\xff\x7f.",  # a place in the memo for which 32 GB would be set aside
+        b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x00}.",
+        b"\x80\x02\x8b\xff\xff\xff\x7f.",
+        b"\x80\x02]q\x00h\x00a.",
+    ],
+)
+def test_pickles_that_torch_never_writes(tmp_path: Path, raw: bytes) -> None:
+    """Refused before anything is built, without reserving what they announce."""
+    with pytest.raises(FileFormatError, match=r"got a damaged one|expected the checkpoint of splatfacto"):
+        with open_checkpoint(repacked(tmp_path / "a.ckpt", raw)) as checkpoint:
+            read_gaussians(checkpoint)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64])

@@ -81,6 +81,7 @@ def test_paths_and_nested_settings(tmp_path: Path) -> None:
         "",
         "- a list\n- of things\n",
         "a: 'open\n",
+        "a: 'open\n" + "b\n" * 100_000,
         "a: 1\njust words\n",
         "a:\n" + "".join(f"{' ' * depth}a:\n" for depth in range(1, 300)),
         "- " * 5000,

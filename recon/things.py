@@ -1,0 +1,40 @@
+"""From Gaussians to a world of things: objects by their geometry, their shapes, masses and supports."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from gaussworld import edit
+from gaussworld.errors import CaptureError
+from gaussworld.log import Done, Event, Notice, part
+from gaussworld.support import physical_edits
+from gaussworld.world import World
+
+from .mesh.shapes import shapes
+from .objects.finding import MaskSource, RobotSource, finding
+from .objects.found import segment_edit
+
+
+def with_things(world: World, path: Path) -> Iterator[Event[World]]:
+    """What `gaussworld objects`, `mesh` and `physics` do one after the other, on a world not yet stored.
+
+    Where nothing stands on anything, the world stays as it is, with a notice that says so.
+
+    Args:
+        world: with its cameras.
+        path: where it will be, for messages.
+    """
+    try:
+        search = finding(path, world, "geometry", MaskSource(), RobotSource())
+        found = yield from part(search, "Objects")
+    except CaptureError as error:
+        yield Notice(f"The world is left in one piece: {error}. `gaussworld objects` can take masks, too.")
+        yield Done(world)
+        return
+    world = edit.applied(segment_edit(world, world.posed(), found), world)
+    made = yield from part(shapes(world), "Shapes")
+    for number, shape in made.items():
+        world = edit.applied(edit.SetShape(number, shape), world)
+    if world.metres_per_unit is not None:
+        for each in physical_edits(world, {}):
+            world = edit.applied(each, world)
+    yield Done(world)

@@ -1,0 +1,136 @@
+"""The verb `update`: bring a stored world up to date with new pictures."""
+
+import json as json_text
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from gaussworld.edit import Edit, applied
+from gaussworld.errors import ConfigError
+from gaussworld.io.atomic import replacing
+from gaussworld.io.images import write_image
+from gaussworld.log import follow
+from gaussworld.store import Store
+from gaussworld.store.revisions import StoredWorld
+from gaussworld.world import World
+
+from ..joints import JointEstimate, estimate_joint
+from .report import facts, sentences, strip
+from .run import UpdateConfig, Updated
+from .run import update as updating
+from .states import poses_seen
+
+_DEFAULTS = UpdateConfig()
+
+
+def update(
+    world: Annotated[Path, tyro.conf.arg(metavar="WORLD")],
+    images: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="NEW_IMAGES")],
+    /,
+    *,
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+    joint: str | None = None,
+    camera_like: int | None = None,
+    dry_run: bool = False,
+    json: bool = False,
+    config: UpdateConfig = _DEFAULTS,
+) -> None:
+    """Bring a world up to date with new pictures: move or re-fit what has changed, and only that.
+
+    NEW_IMAGES are a folder of photographs, a video, or a capture with cameras, whose poses are only a first
+    guess. Objects that are elsewhere are moved, those that are gone deleted, what is new is fitted: one
+    revision, which `gaussworld world undo` takes back. OUT gets update.json and update.png, which shows the
+    pictures beside the world before and after.
+
+    Args:
+        world: the world's folder.
+        images: one path, or several pictures.
+        out: folder for the report; default: update in the world's cache.
+        joint: name or id of a door or drawer: its axis is estimated from all poses it had in this world.
+        camera_like: number of the world's camera that took the pictures, from 0; default: found out.
+        dry_run: only say what would be done.
+        json: print JSON for programs.
+        config: how to look.
+    """
+    with Store(world, read_only=True) as store:
+        branch = store.branch()
+        base = store.read(branch.revision)
+    before = base.world
+    wanted = None if joint is None else _object_id(before, joint)
+    updated = follow(updating(before, images, config, camera_like=camera_like), "Updating").result
+    axis = None if wanted is None else _axis(world, before, updated, wanted)
+    if wanted is not None and axis is not None:
+        edit = axis.edit(wanted, updated.world.find(wanted).world_from_object)
+        updated = _with_edit(updated, edit)
+    told = facts(before, updated) | {"joint": None if axis is None else vars(axis)}
+    told["revision"] = branch.revision
+    if updated.changed and not dry_run:
+        told["revision"] = _committed(world, base, branch.name, updated, told)
+    _reported(out or world / "cache" / "update", before, updated, told)
+    lines = [*sentences(before, updated, dry_run), *_axis_lines(axis)]
+    if updated.changed and not dry_run:
+        lines.append(
+            f"Revision {told['revision']} of {branch.name}; `gaussworld world undo {world}` takes it back."
+        )
+    print(json_text.dumps(told, indent=2) if json else "\n".join(lines))
+
+
+def _object_id(world: World, joint: str) -> int:
+    try:
+        return world.find(int(joint) if joint.isdigit() else joint).id
+    except ValueError as error:
+        raise ConfigError(f"--joint: {error}") from error
+
+
+def _axis(path: Path, before: World, updated: Updated, number: int) -> JointEstimate:
+    if number not in updated.world.objects:
+        raise ConfigError(
+            f"--joint: expected object {number} in the pictures, but it is gone; nothing was written"
+        )
+    poses = [*poses_seen(path, number), updated.world.find(number).world_from_object]
+    try:
+        return estimate_joint(poses)
+    except ValueError as error:
+        name = before.find(number).name
+        raise ConfigError(f"--joint {name}: {error}; nothing was written") from error
+
+
+def _with_edit(updated: Updated, edit: Edit) -> Updated:
+    return replace(updated, world=applied(edit, updated.world), edits=(*updated.edits, edit))
+
+
+def _committed(path: Path, base: StoredWorld, branch: str, updated: Updated, told: dict[str, Any]) -> int:
+    """One revision, if nobody else has changed the world since it was read."""
+    details = {key: told[key] for key in ("objects", "edits", "refit", "joint")}
+    details["pictures"] = [row["name"] for row in told["pictures"] if row["registered"]]
+    assert base.world.revision is not None
+    with Store(path) as store:
+        _, number = store.commit(
+            updated.world,
+            base,
+            parent=int(base.world.revision),
+            branch=branch,
+            op="update",
+            details=details,
+        )
+    return number
+
+
+def _reported(out: Path, before: World, updated: Updated, told: dict[str, Any]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(out / "update.json") as file:
+        file.write((json_text.dumps(told, indent=2) + "\n").encode())
+    write_image(out / "update.png", strip(before, updated))
+
+
+def _axis_lines(axis: JointEstimate | None) -> list[str]:
+    if axis is None:
+        return []
+    direction, origin = (", ".join(f"{v:.3f}" for v in vector) for vector in (axis.axis, axis.origin))
+    low, high = axis.limits
+    return [
+        f"  A {axis.kind} joint along ({direction}) through ({origin}), from {low:.3g} to {high:.3g}, as seen"
+        f" in {len(axis.positions)} states."
+    ]
