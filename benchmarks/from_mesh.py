@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open3d as o3d
@@ -82,9 +83,9 @@ def mug() -> Surface:
     ring = _ring(0.037, 0.04, 0.05)
     floor = _disc(0.04, -0.05).flipped()
     inside = _disc(0.037, -0.047)
-    body = merged([outer.tinted((0.85, 0.3, 0.2)), inner.tinted((0.95, 0.95, 0.9)), ring.tinted((0.9, 0.6, 0.2)),
-                   floor.tinted((0.4, 0.2, 0.1)), inside.tinted((0.3, 0.5, 0.7))])  # fmt: skip
-    return merged([body, _torus(0.03, 0.006).tinted((0.2, 0.35, 0.6))])
+    body = [outer.tinted((0.85, 0.3, 0.2)), inner.tinted((0.95, 0.95, 0.9)), ring.tinted((0.9, 0.6, 0.2))]
+    bottom = [floor.tinted((0.4, 0.2, 0.1)), inside.tinted((0.3, 0.5, 0.7))]
+    return merged([*body, *bottom, _torus(0.03, 0.006).tinted((0.2, 0.35, 0.6))])
 
 
 def rippled_sphere() -> Surface:
@@ -176,16 +177,18 @@ def raycast(surface: Surface, camera: gw.Camera) -> tuple[torch.Tensor, torch.Te
     """Albedo over black, averaged over each pixel, and the share of the pixel that is covered."""
     fine = camera.rescaled(camera.width * SUPERSAMPLES, camera.height * SUPERSAMPLES)
     scene = o3d.t.geometry.RaycastingScene()
-    scene.add_triangles(surface.mesh.vertices.numpy(), surface.mesh.faces.numpy().astype(np.uint32))
+    tensor: Any = o3d.core.Tensor
+    vertices, faces = surface.mesh.vertices.numpy(), surface.mesh.faces.numpy().astype(np.uint32)
+    scene.add_triangles(tensor(vertices), tensor(faces))
     origin, directions = fine.rays()
     rays = torch.cat([origin.expand_as(directions), directions], -1).reshape(-1, 6)
-    hits = scene.cast_rays(o3d.core.Tensor(rays.contiguous().numpy()))
-    faces = torch.from_numpy(hits["primitive_ids"].numpy().astype(np.int64))
+    hits = scene.cast_rays(tensor(rays.contiguous().numpy()))
+    rows = torch.from_numpy(hits["primitive_ids"].numpy().astype(np.int64))
     uv = torch.from_numpy(hits["primitive_uvs"].numpy())
-    hit = faces < len(surface.mesh.faces)
+    hit = rows < len(surface.mesh.faces)
     colors = torch.zeros(len(rays), 3)
     weights = torch.cat([1 - uv.sum(1, keepdim=True), uv], 1)
-    colors[hit] = surface.colors_at(faces[hit], weights[hit])
+    colors[hit] = surface.colors_at(rows[hit], weights[hit])
     shape = (camera.height, SUPERSAMPLES, camera.width, SUPERSAMPLES)
     return colors.reshape(*shape, 3).mean((1, 3)), hit.float().reshape(shape).mean((1, 3))
 
@@ -232,7 +235,7 @@ def main() -> None:
     columns = ["mesh", "Gaussians", "made in", *(f"{each} radii" for each in (2, 3, 6))]
     columns += [f"{each} radii, anti-aliased" for each in (2, 3, 6)]
     sys.stdout.write(
-        f"{date.today()}, commit {commit()}, {processor()}, {os.cpu_count()} cores; {args.size}x{args.size} px,"
+        f"{date.today()}, commit {commit()}, {processor()}, {os.cpu_count()} cores; {args.size} px square,"
         f" {SUPERSAMPLES}x{SUPERSAMPLES} rays a pixel; PSNR inside the mask [dB].\n\n"
         f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n"
     )

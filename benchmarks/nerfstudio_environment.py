@@ -31,6 +31,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--folder", type=Path, required=True, help="where everything goes; about 8 GB")
+    parser.add_argument("--keep", action="store_true", help="use the environment of an earlier run as it is")
     parser.add_argument("--latest", action="store_true", help="let pip choose versions, without the list")
     parser.add_argument(
         "--steps", type=int, default=800, help="steps of training; densification starts at 600"
@@ -42,7 +43,7 @@ def main() -> int:
     python = folder / "env" / "bin" / "python"
     for name in MADE:
         shutil.rmtree(folder / name, ignore_errors=True)
-    seconds = {"environment": timed(lambda: install(folder, args.latest))}
+    seconds = {} if args.keep else {"environment": timed(lambda: install(folder, args.latest))}
     environ = {**os.environ, "TORCH_HOME": str(folder / "torch"), "OMP_WAIT_POLICY": "PASSIVE"}
     inside = [str(python), str(INSIDE)]
 
@@ -66,6 +67,8 @@ def main() -> int:
         python.with_name("ns-train"), "gaussworld", "--data", folder / "data",
         "--output-dir", folder / "outputs", "--experiment-name", "proof", "--timestamp", "run",
         "--max-num-iterations", args.steps, "--vis", "tensorboard", "--machine.device-type", "cpu",
+        # Splatfacto begins at a quarter of the resolution, which is for larger pictures.
+        "--pipeline.model.num-downscales", 0 if args.data is None else 2,
     )  # fmt: skip
     seconds["training"] = timed(lambda: step(*train))
     # nerfstudio 1.1.5 loads its own checkpoints with a torch.load that newer versions of torch restrict.

@@ -49,12 +49,17 @@ def weights_for_lpips() -> bool:
     """Whether AlexNet's weights are there, which splatfacto fetches; offline random ones stand in."""
     from torchvision.models import AlexNet_Weights, alexnet
 
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    weights, marker = folder / Path(AlexNet_Weights.IMAGENET1K_V1.url).name, folder / "random.txt"
+    if marker.exists():
+        weights.unlink(missing_ok=True)
     with contextlib.suppress(Exception):
         alexnet(weights=AlexNet_Weights.IMAGENET1K_V1)
+        marker.unlink(missing_ok=True)
         return True
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(alexnet().state_dict(), folder / Path(AlexNet_Weights.IMAGENET1K_V1.url).name)
+    marker.write_text(f"{weights.name} holds random numbers.\n")
+    torch.save(alexnet().state_dict(), weights)
     return False
 
 

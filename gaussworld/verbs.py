@@ -88,6 +88,7 @@ VERBS: dict[str, Verb] = {
 #: The dataclass behind each folder of presets.
 PRESET_TYPES: dict[str, str] = {
     "render": "gaussworld.render.contract:RenderSettings",
+    "scenes": "dynamics.generate.config:StillConfig",
     "train": "recon.fit:TrainConfig",
 }
 

@@ -57,8 +57,8 @@ def mujoco_module() -> Any:
 def no_opengl(error: Exception) -> BackendUnavailable:
     """What to say when nothing can be drawn off screen."""
     return BackendUnavailable(
-        f"expected OpenGL that draws off screen, got: {error}; install EGL"
-        " (apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri), or set MUJOCO_GL=osmesa (libosmesa6)"
+        f"expected OpenGL that draws off screen, got: {error}; install EGL (apt-get install libegl1"
+        " libegl-mesa0 libgl1-mesa-dri), and set MUJOCO_GL=egl before mujoco is imported"
     )
 
 
@@ -85,17 +85,15 @@ def spec_of(scene: SimScene, drawn: bool = True) -> Any:
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 10
-    bodies: dict[int, Any] = {}
     for item in scene.objects:
-        bodies[item.id] = _add_body(spec, item, bodies, drawn)
+        _add_body(spec, item, drawn)
     if drawn:
         _add_room(spec, scene)
         _add_lamps(spec, scene)
     return spec
 
 
-def _add_body(spec: Any, item: SceneObject, bodies: dict[int, Any], drawn: bool) -> Any:
-    mujoco = mujoco_module()
+def _add_body(spec: Any, item: SceneObject, drawn: bool) -> None:
     # What has a joint hangs in the world too, not in its parent: `place` puts both where they belong.
     body = spec.worldbody.add_body(name=_name(item))
     body.mocap = item.joint is None and item.kind is not ObjectKind.RIGID
@@ -104,6 +102,15 @@ def _add_body(spec: Any, item: SceneObject, bodies: dict[int, Any], drawn: bool)
     if item.joint is not None:
         _add_joint(body, item, item.joint)
     _weigh(body, item)
+    _add_parts(spec, body, item)
+    if drawn:
+        for i, piece in enumerate(item.form.pieces):
+            _add_painted(spec, body, f"{_name(item)}_skin{i}", piece, item.look(i))
+
+
+def _add_parts(spec: Any, body: Any, item: SceneObject) -> None:
+    """The convex meshes that collide; they have no weight, because the body's is given."""
+    mujoco = mujoco_module()
     contype, conaffinity = _MEETS[item.kind]
     for i, part in enumerate(item.form.shape.parts):
         name = f"{_name(item)}_part{i}"
@@ -124,10 +131,6 @@ def _add_body(spec: Any, item: SceneObject, bodies: dict[int, Any], drawn: bool)
             solref=[0.006, 1.0],
             mass=0,
         )
-    if drawn:
-        for i, piece in enumerate(item.form.pieces):
-            _add_painted(spec, body, f"{_name(item)}_skin{i}", piece, item.look(i))
-    return body
 
 
 def _add_joint(body: Any, item: SceneObject, joint: Joint) -> None:
@@ -190,7 +193,7 @@ def _add_painted(spec: Any, body: Any, name: str, piece: Piece, look: Look) -> N
     )
 
 
-def _add_material(spec: Any, name: str, picture: UInt8[np.ndarray, "h w 3"], glow: float = 0.0) -> None:
+def _add_material(spec: Any, name: str, picture: UInt8[np.ndarray, "h w 3"]) -> None:
     """A matt paint: nothing of it depends on where it is seen from."""
     mujoco = mujoco_module()
     height, width, _ = picture.shape
@@ -198,15 +201,12 @@ def _add_material(spec: Any, name: str, picture: UInt8[np.ndarray, "h w 3"], glo
         name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, width=width, height=height, nchannel=3
     )
     texture.data = picture.tobytes()
-    material = spec.add_material(name=name, specular=0.0, shininess=0.0, reflectance=0.0, emission=glow)
+    material = spec.add_material(name=name, specular=0.0, shininess=0.0, reflectance=0.0)
     material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
 
 
 def _add_floor(spec: Any, scene: SimScene, look: Look) -> None:
-    """A plane that shines by itself, the table's soft shadow painted on it.
-
-    MuJoCo's shadow maps leave stripes on a surface so large: it shades itself.
-    """
+    """A plane on which the table's soft shadows of the lamps without shadow maps are painted."""
     mujoco = mujoco_module()
     wide, deep = scene.room
     texel = _ROOM_TEXEL * forms.COARSER
@@ -221,7 +221,7 @@ def _add_floor(spec: Any, scene: SimScene, look: Look) -> None:
             1 / (1 + np.exp((np.abs(c - s) - t / 2) / 0.05)) for c, s, t in zip((x, y), shift, scene.table)
         ]
         dark -= lamp.strength * inside[0] * inside[1]
-    # Rows of a plane's painting run towards -y.
+    # The rows of a plane's painting run towards -y.
     _add_material(spec, "floor", (picture * dark[..., None]).round().astype(np.uint8)[::-1].copy())
     spec.worldbody.add_geom(
         name="floor",
@@ -273,6 +273,7 @@ def _add_lamps(spec: Any, scene: SimScene) -> None:
     spec.visual.quality.shadowsize = 4096
     spec.visual.quality.offsamples = 0
     spec.visual.map.znear, spec.visual.map.zfar = 0.05, 12.0
+    # Just wide enough for the table: farther out the map leaves stripes on the floor, which shades itself.
     spec.visual.map.shadowclip = 0.78 * max(scene.table)
     spec.stat.extent, spec.stat.center = 1.0, [0.0, 0.0, 0.0]
     spec.worldbody.add_camera(name=_CAMERA)

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 from gaussworld.camera import Camera
 from gaussworld.capture import Capture, Frame
 from gaussworld.config import toml_from_config
-from gaussworld.errors import ConfigError
+from gaussworld.errors import ConfigError, GaussWorldError
 from gaussworld.io import save_cameras
 from gaussworld.io.atomic import replacing
 from gaussworld.io.images import write_depth, write_image
@@ -85,10 +86,13 @@ def generate_still(
 
     Raises:
         ConfigError: the folder holds something else, or other settings; or things do not fit on the table.
+        GaussWorldError: a process that draws was killed.
         MissingDependency: mujoco is not installed.
         BackendUnavailable: no off-screen OpenGL can be had.
     """
     out, config = Path(out), config or StillConfig()
+    if workers is not None and workers < 1:
+        raise ConfigError(f"--workers: expected at least 1, got {workers}")
     folders = tuple(out / f"state-{i}" if i else out for i in range(config.states + 1))
     if _claimed(out, config):
         yield Done(Still(folders, config.views, 0), f"{out} is finished already.")
@@ -132,6 +136,11 @@ def _drawn(jobs: list[_Job], studio: _Studio, workers: int | None) -> Iterator[i
         try:
             for future in as_completed(waiting):
                 yield future.result()
+        except BrokenProcessPool as error:
+            raise GaussWorldError(
+                "a process that draws was ended from outside, perhaps for want of memory; run the same again,"
+                " with fewer --workers: what was drawn is kept"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -11,7 +11,7 @@ from ..neighbors import nearest
 from ..pose import quats_from_rotation
 from .lining import room_below
 from .painted import Surface
-from .sampling import Points, points_on
+from .sampling import PER_CELL, Points, points_on
 
 #: How often cells are moved to the middle of what is nearest to them.
 ROUNDS = 4
@@ -19,7 +19,7 @@ ROUNDS = 4
 NORMAL_WEIGHT, COLOR_WEIGHT = 1.5, 3.0
 #: Standard deviation of a disc over that of its cell: narrow keeps the paint sharp where there is a lining
 #: below, wide lets nothing shine through.
-NARROW, WIDE, LINING = 1.4, 2.2, 2.0
+NARROW, WIDE, LINING = 1.4, 2.4, 2.0
 #: Standard deviation across the disc over that along it.
 THICKNESS = 0.05
 #: A disc is at most so many times as long as wide.
@@ -62,7 +62,9 @@ def discs(surface: Surface, count: int, generator: torch.Generator | None = None
         raise ValueError(f"expected at least 1 Gaussian, got {count}")
     generator = generator or torch.Generator().manual_seed(0)
     below = round(count * BELOW) if count >= FEWEST_WITH_LINING else 0
-    upper, normals, spacing = _layer(surface, count - below, generator)
+    # What cannot be lined is better spent on the surface.
+    unused = round(below * (1 - _lined_share(surface, below))) if below else 0
+    upper, normals, spacing = _layer(surface, count - below + unused, generator)
     lined = torch.zeros(len(upper), dtype=torch.bool)
     if below:
         lined = room_below(surface, upper.means, normals, spacing * (SPARSER * 1.3)) != 0
@@ -73,6 +75,15 @@ def discs(surface: Surface, count: int, generator: torch.Generator | None = None
     depth = room_below(surface, lining.means, normals, spacing)
     lining = replace(lining, means=lining.means + depth[:, None] * normals).select(depth != 0)
     return cat([upper, _widened(lining, torch.tensor(LINING), torch.tensor(OPAQUE))])
+
+
+def _lined_share(surface: Surface, below: int) -> float:
+    """What share of `below` discs could lie below the surface, asked of a few."""
+    few = 300
+    points = points_on(surface, few, torch.Generator().manual_seed(1))
+    places, normals = points.positions[::PER_CELL], points.normals[::PER_CELL]
+    spacing = points.spacing[::PER_CELL] * (few / below) ** 0.5
+    return float((room_below(surface, places, normals, spacing) != 0).float().mean())
 
 
 def _widened(gaussians: Gaussians, width: Tensor, opacity: Tensor) -> Gaussians:

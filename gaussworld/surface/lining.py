@@ -1,5 +1,7 @@
 """Where wide discs may lie just below a surface: they close the gaps between narrow ones on it."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
@@ -52,14 +54,15 @@ def _inwards(
     """
     import open3d
 
+    tensor: Any = open3d.core.Tensor
     scene = open3d.t.geometry.RaycastingScene()
     vertices, faces = mesh.vertices.numpy(), mesh.faces.numpy().astype(np.uint32)
-    scene.add_triangles(open3d.core.Tensor(vertices), open3d.core.Tensor(faces))
+    scene.add_triangles(tensor(vertices), tensor(faces))
     odd, reach = [], []
     for sign in (-1.0, 1.0):
         directions = sign * normals
         starts = places + step[:, None] * directions
-        rays = open3d.core.Tensor(torch.cat([starts, directions], 1).contiguous().numpy())
+        rays = tensor(torch.cat([starts, directions], 1).contiguous().numpy())
         odd.append(torch.from_numpy(scene.count_intersections(rays).numpy().astype(np.int64)) % 2 == 1)
         reach.append(torch.from_numpy(scene.cast_rays(rays)["t_hit"].numpy().copy()))
     against, along = odd

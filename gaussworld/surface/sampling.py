@@ -178,7 +178,10 @@ def _fitting(areas: Tensor, crease: Tensor, fineness: Tensor, start: float, coun
     return math.sqrt(low * high)
 
 
-def _scattered(patches: _Patches, weights: Tensor, count: int, generator: torch.Generator):
+def _scattered(
+    patches: _Patches, weights: Tensor, count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Faces and barycentric coordinates of points in patches."""
     rows, inner = _scattered_rows(weights, count, generator)
     return patches.faces[rows], (patches.corners[rows] * inner[..., None]).sum(1)
 

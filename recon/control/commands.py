@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from gaussworld.io import load_world
+from gaussworld.io import holds_world, load_world
 from gaussworld.log import follow
 
+from ..run import Run
 from .clips import CONTROLS, CONVENTIONS, ControlConfig, control_clips
 from .path import camera_path
 
@@ -48,7 +49,8 @@ def control(
         json: print JSON for programs.
         config: how they are drawn.
     """
-    loaded = load_world(world)
+    # The world of a run has its objects, which the run's file of Gaussians has not.
+    loaded = load_world(Run(world).world if holds_world(Run(world).world) else world)
     cameras = camera_path(loaded, path, frames, width, height)
     result = follow(control_clips(loaded, cameras, out, control, fps, config), "Drawing").result
     if json:

@@ -1,6 +1,7 @@
 """Depth of Gaussians as a depth camera would measure it: where the surface is, and where nobody can tell."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -11,9 +12,12 @@ from gaussworld.gaussians import Gaussians
 from gaussworld.pose import rotation_from_quats, transform_points
 from gaussworld.render import render
 
+DepthKind = Literal["surface", "expected"]
 #: [standard deviations along the ray] how far before its middle a Gaussian is opaque: measured against the
 #: ray-cast depth of a tabletop, with and without depth in training.
 _SKIN = 1.0
+#: [share of the depth] the most that this can be: thick Gaussians are translucent and have no skin.
+_THICKEST = 0.002
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +36,11 @@ class DepthView:
 
 @torch.no_grad()
 def depth_view(
-    gaussians: Gaussians, camera: Camera, solid: float = 0.5, jump: float | None = None
+    gaussians: Gaussians,
+    camera: Camera,
+    solid: float = 0.5,
+    jump: float | None = None,
+    kind: DepthKind = "surface",
 ) -> DepthView:
     """Render the depth of the surface that a pixel shows most of, without pixels at edges.
 
@@ -47,12 +55,19 @@ def depth_view(
         solid: least accumulated opacity of a surface.
         jump: [unit of the world] a pixel whose neighbours differ by more than this is an edge; default: 4 %
             of the depth.
+        kind: "surface" as above; "expected" takes the mean depth of all that a pixel shows, which is smoother
+            where Gaussians are coarse, and right only as far as nothing translucent is in front.
     """
     camera = camera.undistorted()
-    drawn = render(gaussians, camera, outputs=("ids",))
-    assert drawn.ids is not None
-    shown = (drawn.ids >= 0) & (drawn.alpha >= solid)
-    depth = torch.where(shown, _depth_inside(gaussians, camera, drawn.ids.clamp(min=0)), torch.nan)
+    drawn = render(gaussians, camera, outputs=("ids",) if kind == "surface" else ("depth",))
+    shown = drawn.alpha >= solid
+    if drawn.ids is not None:
+        shown &= drawn.ids >= 0
+        found = _depth_inside(gaussians, camera, drawn.ids.clamp(min=0))
+    else:
+        assert drawn.depth is not None
+        found = drawn.depth
+    depth = torch.where(shown, found, torch.nan)
     depth, low, high = _neighborhood(depth)
     bound = 0.04 * depth if jump is None else torch.full_like(depth, jump)
     sure = shown & (depth > 0) & (high - low <= bound)
@@ -79,7 +94,8 @@ def _depth_inside(gaussians: Gaussians, camera: Camera, ids: Int[Tensor, "h w"])
     rays = rays / rays[..., 2:]
     tightness = torch.einsum("hwi,hwij,hwj->hw", rays, inverse[rows], rays).clamp(min=1e-20)
     deepest = (rays * pulled[rows]).sum(-1) / tightness
-    return deepest - _SKIN * scales.amin(1)[rows] / tightness.sqrt()
+    skin = _SKIN * scales.amin(1)[rows] / tightness.sqrt()
+    return deepest - torch.minimum(skin, _THICKEST * deepest.abs())
 
 
 def _neighborhood(depth: Float[Tensor, "h w"]) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,7 +20,7 @@ from gaussworld.world_object import BACKGROUND_ID, WorldObject
 from .cameras import cameras_of, spread_over
 from .carve import carved, surface
 from .convex import Method, convex_parts
-from .depth import DepthView, depth_view
+from .depth import DepthKind, DepthView, depth_view
 from .extent import corners_of, floor_under, grid_around, solid
 from .fuse import Fusion, voxel_for
 from .lid import levelled, resting, with_lids
@@ -50,6 +50,8 @@ class MeshSettings:
     """In the median depth that the cameras see."""
     scene_pixels: int = 480
     """[px] longer side of the pictures from which the scene is fused, at most."""
+    scene_depth: DepthKind = "surface"
+    """Which depth the scene's mesh is fused from: expected is smoother where Gaussians are coarse."""
     scene_faces: int = 200_000
     """Of the scene's mesh at most."""
     seed: int = 0
@@ -121,7 +123,7 @@ def scene_mesh(
     with one_torch_thread():
         for step, camera in enumerate(cameras):
             yield Progress(step, len(cameras), message="depth", stage="Depth of the scene")
-            views.append(depth_view(gaussians, camera))
+            views.append(depth_view(gaussians, camera, kind=settings.scene_depth))
         yield Progress(0, 1, message="fusing", stage="Scene mesh")
         colored = _fused(views, settings)
         yield Progress(1, 1, stage="Scene mesh")
@@ -166,7 +168,7 @@ def _surroundings(world: World, item: WorldObject, settings: MeshSettings) -> Sh
     if len(own) < 20:
         return None
     cameras = [_shrunk(camera, settings.scene_pixels) for camera in _scene_cameras(world, own, settings)]
-    mesh = _fused([depth_view(own, camera) for camera in cameras], settings)
+    mesh = _fused([depth_view(own, camera, kind=settings.scene_depth) for camera in cameras], settings)
     return Shape(mesh.transformed(invert_pose(item.world_from_object))) if len(mesh.faces) else None
 
 

@@ -10,12 +10,16 @@ from torch import Tensor
 from gaussworld.camera import Camera
 from gaussworld.gaussians import Gaussians
 from gaussworld.log import Done, Event, Progress, drain
+from gaussworld.world_object import BACKGROUND_ID
 
 from .seen import gathered
 from .smooth import smoothed
 
 #: Of a picture's pixels: those that say nothing.
 UNKNOWN = -1
+#: A view that has a mask for less than this share of a thing lost it; and what a background's vote counts
+#: while it is found out which thing a Gaussian would belong to.
+_GAP, _LOST = 0.15, 0.4
 #: [px] longer side of the id pictures that are looked at, at most.
 LONGEST = 800
 
@@ -72,13 +76,49 @@ def cast_votes(
         raise ValueError(f"expected a picture for each camera, got {len(id_images)} for {len(cameras)}")
     labels = sorted({label for image in id_images for label in image.unique().tolist()} - {UNKNOWN})
     column = {label: i for i, label in enumerate(labels)}
-    weights = torch.zeros(len(gaussians), len(labels))
+    total, views = torch.zeros(len(gaussians), len(labels)), []
     for i, (camera, image) in enumerate(zip(cameras, id_images)):
         there = [label for label in image.unique().tolist() if label != UNKNOWN]
         part = view_weights(gaussians, camera, image, there)
-        weights[:, [column[label] for label in there]] += part
+        rows = (part.sum(1) > 0).nonzero()[:, 0]
+        weights = torch.zeros(len(rows), len(labels))
+        weights[:, [column[label] for label in there]] = part[rows]
+        # Three digits are enough for what may be taken away again, and half the memory.
+        views.append((rows.int(), weights.bfloat16()))
+        total[rows] += weights
         yield Progress(i + 1, len(cameras))
-    yield Done(Votes(tuple(labels), weights))
+    yield Done(Votes(tuple(labels), _without_gaps(total, labels, views)))
+
+
+def _without_gaps(
+    total: Float[Tensor, "n l"],
+    labels: Sequence[int],
+    views: Sequence[tuple[Int[Tensor, " m"], Float[Tensor, "m l"]]],
+) -> Float[Tensor, "n l"]:
+    """The weights of all views, but for what a view calls background where it lost a mask.
+
+    A mask program leaves things out now and then: where a view shows a thing that other views know, and has
+    next to no mask of it, its background says nothing about that thing.
+
+    Args:
+        total: the sum over all views.
+        labels: of the columns.
+        views: of each, rows that it shows, and their weights.
+    """
+    if BACKGROUND_ID not in labels or len(labels) < 2:
+        return total
+    nothing = labels.index(BACKGROUND_ID)
+    leaning = total.clone()
+    leaning[:, nothing] *= _LOST
+    belongs = leaning.argmax(1)
+    for rows, weights in views:
+        mine = belongs[rows]
+        said = torch.zeros(len(labels), len(labels)).index_add_(0, mine, weights.float())
+        lost = (said.diag() < _GAP * said.sum(1)) & (said[:, nothing] > 0.5 * said.sum(1))
+        lost[nothing] = False
+        gaps = lost[mine]
+        total[rows[gaps].long(), nothing] -= weights[gaps, nothing].float()
+    return total.clamp_(min=0)
 
 
 def view_weights(

@@ -11,12 +11,15 @@ import tyro
 from gaussworld.edit import Edit, SetMaterial, applied
 from gaussworld.errors import ConfigError
 from gaussworld.facts import finite
+from gaussworld.io import holds_world
 from gaussworld.session import Session
 from gaussworld.store.tables import table
 from gaussworld.substances import SUBSTANCES, category_named
 from gaussworld.support import physical_edits
 from gaussworld.world import World
 from gaussworld.world_object import BACKGROUND_ID
+
+from ..run import Run
 
 Pairs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="OBJECT=VALUE")]
 
@@ -37,12 +40,13 @@ def physics(
     somebody measured, identified or set are kept.
 
     Args:
-        world: the world's folder.
+        world: the world's folder, or that of a run.
         category: what objects are made of, by name or id, such as mug=ceramic 3=wood.
         mass: [kg] what a scale said, such as mug=0.35; becomes a measured density.
         dry_run: show what it would be, and change nothing.
         json: print JSON for programs.
     """
+    world = Run(world).world if holds_world(Run(world).world) else world
     with Session(world, read_only=True if dry_run else None) as session:
         after, before, count = session.world, session.revision, 0
         for each in planned(session.world, _pairs(category, "--category"), _pairs(mass, "--mass")):

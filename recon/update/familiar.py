@@ -12,7 +12,7 @@ from gaussworld.gaussians import Gaussians
 from .landmarks import drawn, sized
 from .relocalise import Shot
 
-#: [px] longer side of the small renderings, cameras that must have seen a place, share of depth it may differ.
+#: [px] longer side of small renderings, cameras that must have seen a place, share of depth it may differ by.
 _SIDE, _FEWEST, _SLACK = 160, 3, 0.03
 
 

@@ -27,6 +27,8 @@ _MARGIN = 0.012
 _ALIKE = 14.0
 #: Features that are worth more than colours, and how many times as many as colours keep in place.
 _FEATURES, _LED_AWAY = 10, 1.15
+#: Features that leave no doubt.
+_SURE = 40
 #: How many of the motions are followed to their end.
 _FOLLOWED = 3
 
@@ -78,7 +80,8 @@ def explained(
         "moved": total_cost(fine, placed(item, best)) / area,
     }
     before, after = _likeness(fine, item, placed(item, best))
-    verdict = _verdict(per_pixel, after)
+    sure = support is not None and support(best) >= _SURE
+    verdict = _verdict(per_pixel, after, sure)
     motion = best if verdict == "moved" else eye
     return Move(object_id, verdict, motion, before, after, per_pixel)
 
@@ -100,8 +103,13 @@ def _by_cost(
     return [motions[i] for i in sorted(range(len(costs)), key=lambda i: costs[i])]
 
 
-def _verdict(costs: dict[str, float], alike: float) -> Verdict:
-    """Staying is believed unless something else is clearly better; moving unless it only hides the object."""
+def _verdict(costs: dict[str, float], alike: float, sure: bool) -> Verdict:
+    """Staying is believed unless something else is clearly better; moving unless it only hides the object.
+
+    Where many features say so, an object has moved even if it shows sides that were never seen before.
+    """
+    if sure and costs["moved"] < costs["stays"] - _MARGIN:
+        return "moved"
     if costs["moved"] < min(costs["stays"], costs["gone"]) - _MARGIN and alike > _ALIKE:
         return "moved"
     return "gone" if costs["gone"] < costs["stays"] - _MARGIN else "stays"

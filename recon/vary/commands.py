@@ -7,9 +7,10 @@ from typing import Annotated
 
 import tyro
 
-from gaussworld.io import load_world
+from gaussworld.io import holds_world, load_world
 from gaussworld.log import follow
 
+from ..run import Run
 from .copies import LABELS, Varied, variations
 from .settings import VaryConfig
 
@@ -43,7 +44,9 @@ def vary(
         json: print JSON for programs.
         config: what may change.
     """
-    events = variations(load_world(world), out, n, seed, config, render=render, source=str(world))
+    # The world of a run has its objects, which the run's file of Gaussians has not.
+    path = Run(world).world if holds_world(Run(world).world) else world
+    events = variations(load_world(path), out, n, seed, config, render=render, source=str(world))
     result = follow(events, "Varying").result
     if json:
         print(json_text.dumps({**asdict(result), "folder": str(result.folder)}, indent=2))

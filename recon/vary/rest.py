@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gaussworld.errors import MissingDependency
-from gaussworld.pose import pose7_from_pose
+from gaussworld.pose import pose7_from_pose, pose_from
 
 from .hulls import object_corners
 from .scene import Scene
@@ -40,6 +40,8 @@ class Rest:
 
     drifts: Mapping[int, Drift]
     """By object."""
+    poses: Mapping[int, Float[Tensor, "4 4"]]
+    """Of the objects at the end, in the world; float64."""
     overlap: float
     """[mm] how deep things that may move reached into each other at the start; 0 where they did not touch."""
 
@@ -84,16 +86,19 @@ def settle(scene: Scene, motions: Mapping[int, Float[Tensor, "4 4"]], seconds: f
         n: (torch.tensor(data.xpos[b].copy()), torch.tensor(data.xmat[b].copy())) for n, b in names.items()
     }
     mujoco.mj_step(model, data, round(seconds / _STEP))
-    return Rest({n: _drift(data, b, *start[n]) for n, b in names.items()}, overlap)
+    ends = {n: _pose(data, b, metre) for n, b in names.items()}
+    return Rest({n: _drift(data, b, *start[n]) for n, b in names.items()}, ends, overlap)
 
 
 def _poses(scene: Scene, motions: Mapping[int, Tensor]) -> dict[int, Tensor]:
     """World poses of all members of groups; what is mounted on them is left out: it adds no contact below."""
     found = {}
     for index, group in enumerate(scene.groups):
-        motion = motions.get(index, torch.eye(4, dtype=torch.float64)).double()
+        # What is not moved is where the world has it.
+        motion = motions[index].double() @ group.settled if index in motions else None
         for number in group.members:
-            found[number] = motion @ scene.world.objects[number].world_from_object.double()
+            pose = scene.world.objects[number].world_from_object.double()
+            found[number] = pose if motion is None else motion @ pose
     return found
 
 
@@ -135,6 +140,11 @@ def _add_body(mujoco: Any, spec: Any, scene: Scene, number: int, pose: Tensor, m
             contype=2,
             conaffinity=3,
         )
+
+
+def _pose(data: Any, body: int, metre: float) -> Tensor:
+    turn, place = torch.tensor(data.xmat[body].copy()).reshape(3, 3), torch.tensor(data.xpos[body].copy())
+    return pose_from(turn, place / metre)
 
 
 def _overlap(model: Any, data: Any) -> float:

@@ -1,7 +1,7 @@
 """What of a world can be placed anew: groups that move together, surfaces, and what is in the way."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import torch
@@ -35,6 +35,8 @@ class Group:
     """Of all of them, in the world."""
     surface: int
     """Which of the scene's surfaces it stands on."""
+    settled: Float[Tensor, "4 4"] = field(default_factory=lambda: torch.eye(4, dtype=torch.float64))
+    """The motion from where the world has it to where `hulls` are: round things roll onto a facet."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """One randomised copy of a world: what is drawn, as edits and cameras, with what is known about it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from gaussworld.edit import Edit, Grade, Place, Recolour, SetSupport, applied
 from gaussworld.edit.fill import FillHole
 from gaussworld.edit.plain import to_plain
 from gaussworld.errors import EditError
-from gaussworld.pose import pose7_from_pose, transform_points
+from gaussworld.pose import invert_pose, pose7_from_pose, transform_points
 from gaussworld.world import World
 
 from .looks import light, recolours
@@ -26,6 +26,8 @@ from .viewpoints import viewpoints
 
 #: How often things that do not come to rest are placed again.
 _ROUNDS = 8
+#: [s] How long a thing may roll until it lies on a facet of its hull, and how far [mm, deg].
+_ROLL_SECONDS, _ROLL = 3.0, (30.0, 25.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ def prepared(world: World, config: VaryConfig) -> Base:
         )
     notices: list[str] = []
     steps = _filled(world, scene, notices) if config.fill else []
-    judged = _judged(scene, config, notices)
+    scene, judged = _judged(scene, config, notices)
     lying = _lying(scene) if config.lying > 0 else {}
     return Base(steps[-1][1] if steps else world, tuple(steps), scene, judged, lying, tuple(notices))
 
@@ -143,7 +145,7 @@ def _moves(scene: Scene, arrangement: Arrangement, config: VaryConfig) -> list[E
     for index, motion in sorted(arrangement.motions.items()):
         group = scene.groups[index]
         for number in group.members:
-            pose = motion @ scene.world.objects[number].world_from_object.double()
+            pose = motion @ group.settled @ scene.world.objects[number].world_from_object.double()
             x, y, z, *quaternion = pose7_from_pose(pose).tolist()
             w, i, j, k = quaternion
             places.append(Place(number, (x, y, z, w, i, j, k)))
@@ -171,23 +173,46 @@ def _filled(world: World, scene: Scene, notices: list[str]) -> list[tuple[Edit, 
     return steps
 
 
-def _judged(scene: Scene, config: VaryConfig, notices: list[str]) -> frozenset[int]:
+def _judged(scene: Scene, config: VaryConfig, notices: list[str]) -> tuple[Scene, frozenset[int]]:
+    """The scene with round things rolled to where they rest, and what a simulation can judge."""
     if not config.simulate:
-        return frozenset()
+        return scene, frozenset()
     if not can_simulate(scene):
         lacking = (
             "the scale is not known" if scene.world.metres_per_unit is None else "MuJoCo is not installed"
         )
         notices.append(f"Whether things rest is judged by their geometry alone: {lacking}.")
-        return frozenset()
-    rest = settle(scene, as_it_stands(scene))
-    sound = {n for n, drift in rest.drifts.items() if drift.within(config.drift_mm, config.drift_deg)}
-    if shaky := [n for n in rest.drifts if n not in sound]:
-        names = ", ".join(scene.world.objects[number].name for number in shaky)
+        return scene, frozenset()
+    shaky = _restless(scene, config)
+    if shaky:
+        scene = _rolled(scene, shaky)
+        shaky = _restless(scene, config)
+    if shaky:
+        names = ", ".join(scene.world.objects[number].name for number in sorted(shaky))
         notices.append(
             f"In simulation these do not rest even where they are: {names}; geometry alone judges them."
         )
-    return frozenset(sound)
+    return scene, frozenset(n for group in scene.groups for n in group.members if n not in shaky)
+
+
+def _restless(scene: Scene, config: VaryConfig) -> set[int]:
+    drifts = settle(scene, as_it_stands(scene)).drifts
+    return {n for n, drift in drifts.items() if not drift.within(config.drift_mm, config.drift_deg)}
+
+
+def _rolled(scene: Scene, shaky: set[int]) -> Scene:
+    """Single things that soon come to rest nearby, a facet of theirs below, stand as they do there."""
+    motions = as_it_stands(scene)
+    rest, groups = settle(scene, motions, _ROLL_SECONDS), []
+    for group in scene.groups:
+        number, drift = group.members[0], rest.drifts[group.members[0]]
+        single = len(group.members) + len(group.carried) == 1
+        if single and number in shaky and drift.within(*_ROLL):
+            settled = rest.poses[number] @ invert_pose(scene.world.objects[number].world_from_object.double())
+            hulls = tuple(hull.moved(settled @ invert_pose(group.settled)) for hull in group.hulls)
+            group = replace(group, hulls=hulls, settled=settled)
+        groups.append(group)
+    return replace(scene, groups=tuple(groups))
 
 
 def _lying(scene: Scene) -> dict[int, list[Tensor]]:
@@ -198,7 +223,7 @@ def _lying(scene: Scene) -> dict[int, list[Tensor]]:
         if len(group.members) + len(group.carried) > 1 or item.shape is None:
             continue
         center = torch.tensor(item.material.center_of_mass or item.shape.center_of_mass.tolist())
-        center = transform_points(item.world_from_object, center[None])[0]
+        center = transform_points(group.settled @ item.world_from_object.double(), center[None].double())[0]
         if turns := lying_turns(group.hulls, center, up):
             found[index] = turns
     return found

@@ -1,7 +1,6 @@
 """Simulated captures: what is written, that pictures and truth agree, and that the same seed repeats."""
 
 import json
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-os.environ.setdefault("MUJOCO_GL", "egl")
 pytest.importorskip("mujoco")
 pytest.importorskip("open3d")
 
@@ -186,6 +184,8 @@ def test_finished_folders_are_kept_and_broken_off_ones_gone_on_with(still, tmp_p
     made = make(out, config)
     assert made.drawn == SMALL.views - 1
     assert make(out, config).drawn == 0
+    with pytest.raises(ConfigError, match="--workers: expected at least 1"):
+        drain(generate_still(out, config, 0))
     with pytest.raises(ConfigError, match="views = 3"):
         drain(generate_still(out, replace(config, views=4)))
     other = tmp_path / "other"

@@ -1,13 +1,11 @@
 """Scenes before they are drawn: cabinet, tools, piles, and settings that cannot be."""
 
-import os
 import sys
 
 import numpy as np
 import pytest
 import torch
 
-os.environ.setdefault("MUJOCO_GL", "egl")
 pytest.importorskip("mujoco")
 
 from dynamics.generate import mjcf

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,8 @@ ARM = """<robot name="arm">
   <link name="base"><inertial><mass value="2"/></inertial>
     <visual><geometry><box size="0.2 0.2 0.1"/></geometry></visual>
     <collision><geometry><box size="0.2 0.2 0.1"/></geometry></collision></link>
-  <link name="upper"><visual><origin xyz="0 0 0.2"/><geometry><box size="0.05 0.05 0.4"/></geometry></visual></link>
+  <link name="upper">
+    <visual><origin xyz="0 0 0.2"/><geometry><box size="0.05 0.05 0.4"/></geometry></visual></link>
   <link name="mount"/>
   <link name="tip"><collision><geometry><sphere radius="0.03"/></geometry></collision></link>
   <joint name="shoulder" type="revolute"><parent link="base"/><child link="upper"/>
@@ -33,7 +35,7 @@ CUBE = "\n".join(
     + ["f 1 2 4", "f 1 4 3", "f 5 7 8", "f 5 8 6", "f 1 5 6", "f 1 6 2",
        "f 3 4 8", "f 3 8 7", "f 1 3 7", "f 1 7 5", "f 2 6 8", "f 2 8 4"]
 )  # fmt: skip
-FEW = {"gaussians": 400}
+FEW = 400
 
 
 @pytest.fixture
@@ -65,9 +67,9 @@ def assert_same_bits(a: World, b: World) -> None:
 
 
 def test_a_robot_becomes_linked_objects(arm: str):
-    """An object per link with geometry, its parent, joint, mass and shape; what is fixed without is left out."""
+    """An object per link with geometry: parent, joint, mass, shape; what is fixed without is left out."""
     pose = (1.0, 2.0, 0.5, 1.0, 0.0, 0.0, 0.0)
-    world = AddRobot(arm, {"shoulder": 0.5}, pose, "left", **FEW).apply(room())
+    world = AddRobot(arm, {"shoulder": 0.5}, pose, "left", gaussians=FEW).apply(room())
     base, upper, tip = world.objects.values()
     assert [item.name for item in (base, upper, tip)] == ["left/base", "left/upper", "left/tip"]
     assert (base.parent, upper.parent, tip.parent) == (None, base.id, upper.id)
@@ -86,7 +88,7 @@ def test_a_robot_becomes_linked_objects(arm: str):
 def test_joints_move_as_the_urdf_would(arm: str):
     """From the world alone: the file is gone. Parents first, children come along, positions are kept."""
     robot = load_robot(arm)
-    world = AddRobot(arm, **FEW).apply(room())
+    world = AddRobot(arm, gaussians=FEW).apply(room())
     Path(arm).unlink()
     for values in ({"upper": -0.7, "tip": 0.15}, {"tip": 0.02}, {"upper": 1.2}):
         world = SetJoints(1, values).apply(world)
@@ -99,19 +101,21 @@ def test_joints_move_as_the_urdf_would(arm: str):
 
 def test_a_robot_in_a_world_of_other_units(arm: str):
     """Millimetres: everything is a thousand times as large, prismatic limits too; the mass is the same."""
-    world = AddRobot(arm, {"reach": 0.1}, **FEW).apply(dataclasses.replace(room(), metres_per_unit=0.001))
+    world = AddRobot(arm, {"reach": 0.1}, gaussians=FEW).apply(
+        dataclasses.replace(room(), metres_per_unit=0.001)
+    )
     tip = world.objects[3]
     assert tip.world_from_object[2, 3] == pytest.approx(550, rel=1e-4)
     assert tip.joint is not None and tip.joint.limits == pytest.approx((0, 200))
     assert float(world.objects[1].gaussians.means.norm(dim=1).max()) == pytest.approx(150, rel=0.05)
     with pytest.raises(ValueError, match="scale: expected the units of the world in one metre"):
         AddRobot(arm).apply(World())
-    assert len(AddRobot(arm, scale=2.0, **FEW).apply(World()).objects) == 3
+    assert len(AddRobot(arm, scale=2.0, gaussians=FEW).apply(World()).objects) == 3
 
 
 def test_adding_a_mesh(cube: str):
     """At its pose and scale, with a shape and a volume, under a name of its own."""
-    edit = AddMesh(cube, pose=(0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0), scale=0.1, **FEW)
+    edit = AddMesh(cube, pose=(0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0), scale=0.1, gaussians=FEW)
     world = edit.apply(edit.apply(room()))
     one, two = world.objects.values()
     assert (one.name, two.name, one.kind) == ("cube", "cube 2", ObjectKind.RIGID)
@@ -124,14 +128,14 @@ def test_adding_a_mesh(cube: str):
 
 def test_undo_and_redo_are_exact(arm: str, cube: str):
     """Bit for bit, for each of the three; the same edit again gives the same bits."""
-    worlds = [AddMesh(cube, **FEW).apply(room())]
-    worlds.append(AddRobot(arm, **FEW).apply(worlds[-1]))
+    worlds = [AddMesh(cube, gaussians=FEW).apply(room())]
+    worlds.append(AddRobot(arm, gaussians=FEW).apply(worlds[-1]))
     worlds.append(SetJoints(2, {"upper": 0.3, "tip": 0.1}).apply(worlds[-1]))
     for before, after in zip([room(), *worlds], worlds):
         change = between("x", before, after)
         assert_same_bits(change.undo(after), before)
         assert_same_bits(change.redo(before), after)
-    assert_same_bits(AddMesh(cube, **FEW).apply(room()), worlds[0])
+    assert_same_bits(AddMesh(cube, gaussians=FEW).apply(room()), worlds[0])
 
 
 def test_edits_are_plain(arm: str, cube: str):
@@ -142,12 +146,13 @@ def test_edits_are_plain(arm: str, cube: str):
         again = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
         if "kind" in again:
             again["kind"] = ObjectKind(again["kind"])
-        assert type(edit)(**again) == edit
+        kind: Any = type(edit)
+        assert kind(**again) == edit
 
 
 def test_what_is_refused(arm: str, cube: str):
     """Limits are named, unknown joints listed, locks kept, bad sizes told."""
-    world = AddRobot(arm, new_name="left", **FEW).apply(room())
+    world = AddRobot(arm, new_name="left", gaussians=FEW).apply(room())
     with pytest.raises(
         ValueError, match=r"joint upper: expected a position within its limits -1 to 1.5, got 2"
     ):
@@ -165,7 +170,7 @@ def test_what_is_refused(arm: str, cube: str):
     locked = world.with_object(dataclasses.replace(world.objects[3], locked=True))
     with pytest.raises(ValueError, match=r"not locked, got 3 \(left/tip\)"):
         SetJoints(1, {"upper": 0.0}).apply(locked)
-    with pytest.raises(ValueError, match="joint shoulder: .* limits -1 to 1.5, got 9"):
+    with pytest.raises(ValueError, match=r"joint shoulder: .* limits -1 to 1.5, got 9"):
         AddRobot(arm, {"shoulder": 9.0}).apply(room())
     with pytest.raises(ValueError, match="missing: expected refuse or substitute"):
         AddRobot(arm, missing="ignore").apply(room())

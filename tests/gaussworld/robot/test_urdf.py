@@ -29,7 +29,8 @@ ARM = """<robot name="arm">
   <joint name="grip" type="prismatic"><parent link="mount"/><child link="left"/>
     <axis xyz="0 1 0"/><limit lower="0" upper="0.04"/></joint>
   <joint name="other" type="prismatic"><parent link="mount"/><child link="right"/>
-    <axis xyz="0 -1 0"/><limit lower="0" upper="0.03"/><mimic joint="grip" multiplier="2" offset="0.01"/></joint>
+    <axis xyz="0 -1 0"/><limit lower="0" upper="0.03"/>
+    <mimic joint="grip" multiplier="2" offset="0.01"/></joint>
 </robot>"""
 
 
@@ -70,7 +71,8 @@ def test_posed_meshes_stand_where_the_joints_put_them(tmp_path: Path):
 def test_packages_are_found_beside_above_and_where_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """`package://` by folder name, by package.xml, by a given path and by ROS_PACKAGE_PATH."""
     text = ARM.replace('<sphere radius="0.03"/>', '<mesh filename="package://my_arm/meshes/tip.stl"/>')
-    stl = "solid a\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\nendsolid a\n"
+    corners = "vertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0"
+    stl = f"solid a\nfacet normal 0 0 1\nouter loop\n{corners}\nendloop\nendfacet\nendsolid a\n"
     for folder, urdf in (("my_arm", "my_arm/urdf"), ("given/my_arm", "x"), ("ros/my_arm", "y")):
         mesh = tmp_path / folder / "meshes" / "tip.stl"
         mesh.parent.mkdir(parents=True)

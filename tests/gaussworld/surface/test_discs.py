@@ -1,4 +1,4 @@
-"""Discs look like the surface they are made of: against ray casts, from both sides, at edges and thin parts."""
+"""Discs look like the surface they are made of: against ray casts, from both sides, at edges."""
 
 import numpy as np
 import pytest
@@ -72,7 +72,7 @@ def test_a_sphere_and_a_sheet_from_behind():
 
 
 def test_nothing_bulges():
-    """No Gaussian reaches beyond the box by more than a part of the spacing, and all are flat on their faces."""
+    """No Gaussian reaches beyond the box by more than a part of the spacing; all are flat on their faces."""
     surface = box((0.2, 0.1, 0.1))
     made = discs(surface, 5000)
     beyond = (made.means.abs() - torch.tensor([0.1, 0.05, 0.05])).amax(1)

@@ -62,7 +62,7 @@ def test_what_is_refused(tmp_path: Path):
     (tmp_path / "r.urdf").write_text(URDF)
     trimesh.creation.box().export(tmp_path / "m.stl")
     out = tmp_path / "x.ply"
-    with pytest.raises(ConfigError, match="--joint and --package-path are for a .urdf"):
+    with pytest.raises(ConfigError, match="--joint and --package-path are for a"):
         from_mesh(tmp_path / "m.stl", out=out, joint=("a=1",))
     with pytest.raises(ConfigError, match="--unit and --up are for meshes"):
         from_mesh(tmp_path / "r.urdf", out=out, unit="mm")
@@ -72,7 +72,7 @@ def test_what_is_refused(tmp_path: Path):
         from_mesh(tmp_path / "r.step", out=out)
     with pytest.raises(FileFormatError, match="no such file"):
         from_mesh(tmp_path / "none.obj", out=out)
-    with pytest.raises(ConfigError, match="expected .world or a suffix among"):
+    with pytest.raises(ConfigError, match="or a suffix among"):
         from_mesh(tmp_path / "m.stl", out=tmp_path / "x.png", config=FEW)
     assert not out.exists()
     out.write_text("")

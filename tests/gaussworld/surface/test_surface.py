@@ -1,4 +1,4 @@
-"""Surfaces: solids, mesh files with every kind of colour, and layouts; what is wrong is told in a sentence."""
+"""Surfaces: solids, mesh files with every kind of colour, layouts; what is wrong is told in a sentence."""
 
 import json
 import logging

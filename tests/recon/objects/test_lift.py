@@ -61,6 +61,14 @@ def test_what_nobody_sees_is_like_its_neighbours_and_unsure(scene: Any) -> None:
     assert set(lifted.ids[unseen].tolist()) >= {0, 1, 2, 3}
 
 
+def test_lost_masks_do_not_make_background(scene: Any) -> None:
+    """Five of eight pictures lack the mask of a box: the three that have it win."""
+    pictures = [torch.where((p == 2) & (i > 2), 0, p) for i, p in enumerate(scene.pictures)]
+    lifted = lift(scene.gaussians, scene.cameras, pictures)
+    seen = (lifted.confidences > 64) & (scene.ids == 2)
+    assert float((lifted.ids[seen] == 2).float().mean()) > 0.9
+
+
 def test_pictures_and_cameras_must_be_as_many(scene: Any) -> None:
     """A picture for each camera, and at least one."""
     with pytest.raises(ValueError, match="a picture for each camera, got 1 for 8"):

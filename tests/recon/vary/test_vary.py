@@ -3,6 +3,8 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +16,9 @@ from gaussworld.errors import ConfigError
 from gaussworld.io import load_capture
 from gaussworld.io.images import read_depth
 from gaussworld.log import Notice, drain
-from gaussworld.pose import pose_from, pose_from_pose7, rotation_from_rotvec
+from gaussworld.pose import pose_from, pose_from_pose7, rotation_from_rotvec, rotvec_from_rotation
 from gaussworld.session import Session
-from gaussworld.shape import Mesh
+from gaussworld.shape import Mesh, Shape
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind
 from recon.vary.commands import vary
@@ -140,9 +142,9 @@ def test_lying_on_other_faces(tabletop):
     turns = lying_turns(block.hulls, world.objects[4].world_from_object[:3, 3], torch.tensor([0.0, 0.0, 1.0]))
     assert 3 <= len(turns) <= 5
     config = replace(MOVES, lying=1.0)
-    heights = set()
+    heights, base = set(), prepared(world, config)
     for seed in range(8):
-        pose = varied(prepared(world, config), config, seed).world.objects[4].world_from_object
+        pose = varied(base, config, seed).world.objects[4].world_from_object
         heights.add(round(float(pose[2, 3]), 3))
     assert heights <= {0.025, 0.04, 0.06} and len(heights) >= 2
 
@@ -180,6 +182,32 @@ def test_things_rest_in_simulation(tabletop):
     assert set(copy.drifts) == {2, 3, 4} and not copy.restless
     assert max(drift.millimetres for drift in copy.drifts.values()) < 1.0
     assert copy.overlap is not None and copy.overlap < 0.1
+
+
+def test_round_things_roll_onto_a_facet(tabletop):
+    """A lying prism of twelve sides that stands on an edge is put onto a side, and rests there ever after."""
+    pytest.importorskip("mujoco")
+    world, radius = tabletop(), 0.04
+    angle = torch.arange(12) * (2 * math.pi / 12) - math.pi / 2
+    ring = torch.stack([torch.zeros(12), radius * angle.cos(), radius * angle.sin()], -1)
+    points = torch.cat([ring - torch.tensor([0.06, 0, 0]), ring + torch.tensor([0.06, 0, 0])])
+    trimesh = pytest.importorskip("trimesh")
+    solid = trimesh.convex.convex_hull(points.numpy())
+    prism = Mesh(torch.tensor(solid.vertices).float(), torch.tensor(solid.faces))
+    item = world.objects[4]
+    pose = pose_from(rotation_from_rotvec(torch.tensor([0.02, 0.0, 0.0])), torch.tensor([-0.2, -0.2, radius]))
+    item = replace(item, shape=Shape(prism, (prism,)), world_from_object=pose)
+    config = replace(MOVES, simulate=True)
+    base = prepared(world.with_object(item), config)
+    assert base.scene is not None and 4 in base.judged
+    (group,) = (each for each in base.scene.groups if each.members == (4,))
+    turned = rotvec_from_rotation(group.settled[:3, :3]).norm()
+    assert math.degrees(float(turned)) == pytest.approx(15, abs=2)
+    copy = varied(base, config, 1)
+    assert copy.drifts[4].within(0.5, 0.5)
+    assert float(copy.world.objects[4].world_from_object[2, 3]) == pytest.approx(
+        radius * math.cos(math.pi / 12), abs=1e-3
+    )
 
 
 def test_what_cannot_rest_is_found_out(tabletop):
@@ -232,6 +260,7 @@ def test_pictures_agree_with_their_labels(tabletop, tmp_path):
     capture = load_capture(tmp_path / "out" / "0000")
     assert len(capture) == 2 and capture.metres_per_unit == 1.0
     for frame, picture in zip(capture.frames, labels["pictures"]):
+        assert isinstance(frame.depth, Path)
         depth = read_depth(frame.depth)
         with Image.open(tmp_path / "out" / "0000" / "ids" / picture["picture"]) as image:
             ids = torch.tensor(np.array(image).astype(int))
@@ -269,7 +298,14 @@ def test_bad_wishes(tabletop, tmp_path, as_usual):
         with pytest.raises(ConfigError, match=message):
             drain(variations(world, out, n))
     assert (tmp_path / "full" / "mine.txt").read_text() == "keep"
-    for wrong in ({"colours": 1.5}, {"clearance": -1.0}, {"cameras": 0}, {"reach": 0.0}, {"drift_mm": 0.0}):
+    wishes: tuple[dict[str, Any], ...] = (
+        {"colours": 1.5},
+        {"clearance": -1.0},
+        {"cameras": 0},
+        {"reach": 0.0},
+        {"drift_mm": 0.0},
+    )
+    for wrong in wishes:
         with pytest.raises(ValueError, match="expected"):
             VaryConfig(**wrong)
 
