@@ -50,8 +50,9 @@ class MeshSettings:
     """In the median depth that the cameras see."""
     scene_pixels: int = 480
     """[px] longer side of the pictures from which the scene is fused, at most."""
-    scene_depth: DepthKind = "surface"
-    """Which depth the scene's mesh is fused from: expected is smoother where Gaussians are coarse."""
+    scene_depth: DepthKind = "expected"
+    """Which depth the scene's mesh is fused from: expected is smooth where Gaussians are coarse; surface is
+    sharper where they are fine, and right where they are translucent."""
     scene_faces: int = 200_000
     """Of the scene's mesh at most."""
     seed: int = 0

@@ -93,7 +93,7 @@ def cast_votes(
 def _without_gaps(
     total: Float[Tensor, "n l"],
     labels: Sequence[int],
-    views: Sequence[tuple[Int[Tensor, " m"], Float[Tensor, "m l"]]],
+    views: Sequence[tuple[Tensor, Tensor]],
 ) -> Float[Tensor, "n l"]:
     """The weights of all views, but for what a view calls background where it lost a mask.
 

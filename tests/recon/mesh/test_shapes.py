@@ -18,7 +18,10 @@ from recon.mesh.depth import DepthView
 from recon.mesh.extent import floor_under
 
 pytest.importorskip("open3d")
-QUICK = MeshSettings(views=12, pixels=96, voxels=60_000, faces=2000, scene_voxels=120, scene_pixels=160)
+QUICK = MeshSettings(
+    views=12, pixels=96, voxels=60_000, faces=2000,
+    scene_voxels=120, scene_pixels=160, scene_depth="surface",
+)  # fmt: skip
 
 
 def numbered(gaussians: Gaussians, number: int) -> Gaussians:

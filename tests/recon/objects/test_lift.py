@@ -62,11 +62,11 @@ def test_what_nobody_sees_is_like_its_neighbours_and_unsure(scene: Any) -> None:
 
 
 def test_lost_masks_do_not_make_background(scene: Any) -> None:
-    """Five of eight pictures lack the mask of a box: the three that have it win."""
-    pictures = [torch.where((p == 2) & (i > 2), 0, p) for i, p in enumerate(scene.pictures)]
+    """Five of eight pictures lack the mask of a box: the three that have it win on the sides they show."""
+    pictures = [torch.where((p == 2) & (i % 3 > 0), 0, p) for i, p in enumerate(scene.pictures)]
     lifted = lift(scene.gaussians, scene.cameras, pictures)
     seen = (lifted.confidences > 64) & (scene.ids == 2)
-    assert float((lifted.ids[seen] == 2).float().mean()) > 0.9
+    assert float((lifted.ids[seen] == 2).float().mean()) > 0.75
 
 
 def test_pictures_and_cameras_must_be_as_many(scene: Any) -> None:
