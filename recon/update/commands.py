@@ -40,7 +40,7 @@ def update(
     """Bring a world up to date with new pictures: move or re-fit what has changed, and only that.
 
     NEW_IMAGES are a folder of photographs, a video, or a capture with cameras, whose poses are only a first
-    guess. Objects that are elsewhere are moved, those that are gone deleted, what is new is fitted: one
+    guess. Objects that are elsewhere are moved, those that are gone hidden, what is new is fitted: one
     revision, which `gaussworld world undo` takes back. OUT gets update.json and update.png, which shows the
     pictures beside the world before and after.
 

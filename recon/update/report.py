@@ -72,7 +72,7 @@ def _sentence(before: World, move: Move, unit: str) -> str:
     item = before.find(move.object_id)
     name = f"{item.id} ({item.name})"
     if move.verdict == "gone":
-        return f"{name} is gone."
+        return f"{name} is gone: it is hidden; `gaussworld world edit` hide brings it back, or delete it."
     if move.verdict == "stays":
         return f"{name} looked changed and stays where it was: nothing explains the pictures better."
     shift, turn = travel(before, move)

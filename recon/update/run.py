@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from gaussworld.edit import Delete, Edit, Place, SetJoint, applied
+from gaussworld.edit import Edit, Hide, Place, SetJoint, Target, applied
 from gaussworld.errors import CaptureError, EditError
 from gaussworld.gaussians import Gaussians
 from gaussworld.log import Done, Event, Notice, Progress, part
@@ -265,7 +265,8 @@ def _edited(
             x, y, z, *turn = pose7_from_pose(move.motion.to(targets[number]) @ targets[number]).tolist()
             edit: Edit = Place(number, (x, y, z, turn[0], turn[1], turn[2], turn[3]))
         else:
-            edit = Delete((number,))
+            # Hidden, not deleted: it may only have gone out of sight, and it can come back.
+            edit = Hide(Target((number,)))
         try:
             done = [edit, *_joint_follows(world.find(number), move)]
             for each in done:

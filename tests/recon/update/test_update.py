@@ -80,7 +80,7 @@ def test_a_crate_that_was_carried_away_is_moved_in_one_revision(place, tmp_path,
         assert torch.equal(pose, place.world.find(CRATE).world_from_object)
 
 
-def test_a_thing_that_is_gone_is_deleted_but_not_by_a_dry_run(place, tmp_path, capsys):
+def test_a_thing_that_is_gone_is_told_and_kept_by_a_dry_run(place, tmp_path, capsys):
     """The pictures show the table where it stood; --dry-run says so and writes nothing."""
     stored = tmp_path / "kitchen.world"
     place.world.save(stored)
