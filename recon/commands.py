@@ -52,6 +52,7 @@ def recon(
     device: Device = "auto",
     at: float = 0.0,
     truth: Path | None = None,
+    objects: bool = True,
     place: Place = _PLACE,
     video: VideoConfig = _VIDEO,
     sfm: SfmConfig = _SFM,
@@ -71,12 +72,13 @@ def recon(
         device: where to train; auto takes a GPU when gsplat can run on it.
         at: [s] moment at which a rig of synchronised videos is reconstructed.
         truth: a capture with the true cameras of the same pictures, by file name; only to tell errors.
+        objects: find the objects in the world, their shapes and masses, where they stand on something.
         place: frame and scale.
         video: how frames of a video are chosen.
         sfm: how cameras are found where the input has none.
         config: how Gaussians are fitted.
     """
-    options = ReconConfig(at, device, truth, place, video, sfm)
+    options = ReconConfig(at, device, truth, objects, place, video, sfm)
     print(summary(_followed(reconstruction(inputs, out, config, options, resume), "Reconstructing", out)))
 
 
@@ -88,6 +90,7 @@ def splat(
     resume: bool = True,
     device: Device = "auto",
     at: float = 0.0,
+    objects: bool = True,
     place: Place = _PLACE,
     config: TrainConfig = _NORMAL,
 ) -> None:
@@ -99,6 +102,7 @@ def splat(
         resume: go on with a run that is there; --no-resume trains anew.
         device: where to train; auto takes a GPU when gsplat can run on it.
         at: [s] moment at which a rig of synchronised videos is reconstructed.
+        objects: find the objects in the world, their shapes and masses, where they stand on something.
         place: frame and scale.
         config: how Gaussians are fitted.
     """
@@ -108,7 +112,7 @@ def splat(
             f"{capture}: expected pictures with cameras, got a {source.kind.value}; use gaussworld recon, or"
             " gaussworld sfm first"
         )
-    options = ReconConfig(at, device, place=place)
+    options = ReconConfig(at, device, objects=objects, place=place)
     print(summary(_followed(reconstruction([capture], out, config, options, resume), "Fitting", out)))
 
 

@@ -28,6 +28,7 @@ from .read import check_budget, read_views
 from .report import read_report
 from .run import Clock, Run, begin, claim, settings_of
 from .sfm import SfmConfig, structure_from_motion
+from .things import with_things
 from .train_run import trained
 from .truth import camera_errors
 
@@ -45,6 +46,8 @@ class ReconConfig:
     """Where to train; auto takes a GPU when gsplat can run on it."""
     truth: Path | None = None
     """A capture with the true cameras of the same pictures, by file name; only to tell errors."""
+    objects: bool = True
+    """Find the objects in the world, their shapes and masses, where they stand on something."""
     place: PlaceConfig = field(default_factory=PlaceConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
     sfm: SfmConfig = field(default_factory=SfmConfig)
@@ -158,7 +161,8 @@ def reconstruction(
         if fit.poses is not None:
             placed, views = corrected(placed, views, fit)
             save_placed(run, placed)
-        if notice := keep_world(run.world, load_world(out), title_of(inputs)):
+        world = load_world(out)
+        if notice := keep_world(run.world, world, title_of(inputs)):
             yield Notice(notice)
         clock.enter("judging")
         yield Progress(0, None, stage="Judging")
@@ -166,6 +170,11 @@ def reconstruction(
         if truth is not None:
             facts["trajectory"] = camera_errors(placed.capture, truth)
         yield from write_outcome(run, fit, placed, views, facts, clock)
+        # A world that somebody has edited stays theirs.
+        if options.objects and not notice:
+            clock.enter("objects")
+            world = yield from part(with_things(world, run.world), "Objects")
+            keep_world(run.world, world, f"the objects of {title_of(inputs)}")
     run.write(finished=True)
     yield Done(Reconstruction(run, fit.gaussians.to("cpu"), placed.capture, read_report(run.folder)))
 

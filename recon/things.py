@@ -27,7 +27,7 @@ def with_things(world: World, path: Path) -> Iterator[Event[World]]:
         search = finding(path, world, "geometry", MaskSource(), RobotSource())
         found = yield from part(search, "Objects")
     except CaptureError as error:
-        yield Notice(f"The world is left in one piece: {error}. `gaussworld objects` can take masks, too.")
+        yield Notice(f"The world stays in one piece: {error}. `gaussworld objects` takes masks, too.")
         yield Done(world)
         return
     world = edit.applied(segment_edit(world, world.posed(), found), world)

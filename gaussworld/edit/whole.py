@@ -79,7 +79,9 @@ class RemoveFloaters:
     def apply(self, world: World) -> World:
         # What floats is seen in the whole scene: a button alone would be a speck in the void.
         scene = world.posed()
-        masks = floaters(scene, cameras=world.cameras).split([len(item.gaussians) for item in world.objects.values()])
+        masks = floaters(scene, cameras=world.cameras).split(
+            [len(item.gaussians) for item in world.objects.values()]
+        )
         marked = dict(zip(world.objects, masks))
         for item in _free(world, self.objects):
             if bool(marked[item.id].any()):

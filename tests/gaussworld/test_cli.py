@@ -81,7 +81,7 @@ def test_every_verb_answers_help(name: str, capsys: pytest.CaptureFixture[str]) 
 MISSING = "expected a file of Gaussians or a capture, got nothing.ply, which does not exist"
 
 
-FIRST = [name for name in verbs.VERBS if " " not in name] + ["world"]
+FIRST = [name for name in verbs.VERBS if " " not in name] + ["import", "world"]
 
 
 @pytest.mark.parametrize(

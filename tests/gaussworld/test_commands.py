@@ -58,7 +58,7 @@ def test_info_as_json(scene: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert facts["scale_percentiles"]["50"] == pytest.approx(0.06, abs=1e-4)
     assert (facts["up"], facts["metres_per_unit"]) == ([0, 0, 1], 1)
     assert facts["file_size"] == scene.stat().st_size
-    assert facts["memory_size"] == 400 * (4 * (3 + 4 + 3 + 1 + 3 + 1) + 1)
+    assert facts["memory_size"] == 400 * (4 * (3 + 4 + 3 + 1 + 3 + 1) + 2)
 
 
 def test_info_as_text(scene: Path, capsys: pytest.CaptureFixture[str]) -> None:

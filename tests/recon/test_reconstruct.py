@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gaussworld import edit
 from gaussworld.camera import Camera
 from gaussworld.capture import Capture
 from gaussworld.errors import CaptureError, ConfigError, GaussWorldError
@@ -19,6 +20,7 @@ from gaussworld.io import load, load_capture, load_framing, save_cameras
 from gaussworld.io.images import write_depth, write_image
 from gaussworld.log import Done, Event, Notice, Progress
 from gaussworld.pose import rotation_from_rotvec
+from gaussworld.session import Session
 from gaussworld.threads import one_torch_thread
 from recon.checkpoint import load_checkpoint
 from recon.fit import TrainConfig
@@ -93,6 +95,18 @@ def test_a_run_folder_is_complete(scene, tmp_path):
     assert "<html" in (run.folder / "report.html").read_text()
     stages = [event.stage for event in events if isinstance(event, Progress)]
     assert list(dict.fromkeys(stages)) == ["Reading pictures", "Training", "Judging", "Turning picture"]
+
+
+def test_objects_are_looked_for_unless_nobody_wants_them(scene, tmp_path, things_found):
+    """At the end, in the world of the run; and not in one that somebody has edited."""
+    first, _ = _run(scene, tmp_path / "out")
+    assert things_found == [first.run.world]
+    _run(scene, tmp_path / "plain", options=ReconConfig(objects=False))
+    assert len(things_found) == 1
+    with Session(first.run.world) as session:
+        session.do(edit.Rename(0, "desk"))
+    _run(scene, tmp_path / "out", resume=False)
+    assert len(things_found) == 1
 
 
 def test_a_finished_run_is_not_done_again(scene, tmp_path):
@@ -172,7 +186,9 @@ def test_seconds_of_all_sittings_count(scene, tmp_path):
     seconds = _run(scene, run.folder)[0].report["seconds"]
     assert list(seconds) == ["cameras", "reading", "training", "judging", "turning picture"]
     assert 500 <= seconds["reading"] < 600 and 1000 < seconds["training"] < 1100
-    assert run.read()["seconds"] == pytest.approx(seconds, rel=1e-4)
+    told = run.read()["seconds"]
+    assert told.pop("objects") >= 0
+    assert told == pytest.approx(seconds, rel=1e-4)
     assert _run(scene, run.folder, resume=False)[0].report["seconds"]["training"] < 100
 
 

@@ -124,7 +124,7 @@ def test_every_edit_explains_its_fields(capsys: pytest.CaptureFixture[str]):
     rotate = {row["name"]: row for row in said(capsys, "world", "edits", "rotate")}
     assert rotate["rotation"]["kind"] == "4 numbers" and rotate["rotation"]["meaning"].startswith("wxyz")
     assert rotate["about"]["default"] == "null" and rotate["objects"]["default"] == ""
-    assert "expected an edit among add, box" in failed(capsys, "world", "edits", "fly")
+    assert "expected an edit among add, add-mesh, add-robot, box" in failed(capsys, "world", "edits", "fly")
 
 
 def test_help_lists_the_family(capsys: pytest.CaptureFixture[str]):
@@ -145,7 +145,7 @@ def test_bad_input_gets_one_sentence(world: Path, capsys: pytest.CaptureFixture[
         ("world", "log", world, "--limit", -1): "--limit: expected at least 1, got -1",
         ("world", "list", nowhere): "expected a world or a folder with worlds, got",
         ("world", "log", nowhere): "expected a world, which is a folder with world.db, got no such path",
-        ("world", "edit", world, "fly"): "expected an edit among add, crop, delete",
+        ("world", "edit", world, "fly"): "expected an edit among add, add-mesh, add-robot, crop, delete",
         ("world", "edit", world, "move", "{"): "expected the edit's fields as JSON",
         ("world", "edit", world, "move", "[1]"): "expected the edit's fields as a JSON object",
         ("world", "checkout", world, "nope"): "expected a branch of this world, got 'nope'; there are: main",

@@ -1,0 +1,182 @@
+"""`fit_joints`: joint positions at which a robot's silhouettes cover its masks in several pictures."""
+
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gaussworld.errors import CaptureError
+from gaussworld.log import Done, Event, Progress
+from gaussworld.robot import Robot
+
+from .evolve import Best, Cost, evolve
+from .silhouettes import MeshRobot, PointRobot, RobotView, Target
+
+#: Points on the robot, and cells across a picture, of the search: coarse, then fine.
+_POINTS, _CELLS = (4000, 12000), (60, 120)
+#: Random positions that the search begins with, how many of the best it goes on from, and then of those.
+_SCATTERED, _STARTS, _KEPT = 4096, 16, 3
+#: Generations and populations of the coarse search from each start, the fine one, and that with rays.
+_GENERATIONS, _POPULATION = (40, 50, 50), (32, 24, 14)
+#: [rad] first steps of the three; a sliding joint's step is `_SLIDE` of its range for each radian.
+_STEPS, _SLIDE = (0.25, 0.06, 0.02), 0.5
+#: Pixels across the pictures that rays are cast through, and faces of each link then.
+_ACROSS, _FACES = 240, 500
+#: Positions computed together.
+_BATCH = 128
+#: Cost of a position beyond its limit, per square of a radian.
+_BEYOND = 1.0
+
+Prior = Callable[[Float[Tensor, "b l 4 4"]], Float[Tensor, " b"]]
+
+
+@dataclass(frozen=True, eq=False)
+class JointFit:
+    """Positions found, and how well the robot's silhouettes then cover the masks."""
+
+    positions: Float[Tensor, " j"]
+    """[rad or m] in the order of `Robot.joint_names`, within limits."""
+    overlaps: tuple[float, ...]
+    """Intersection over union of silhouette and mask where it is known, by view."""
+
+
+def fit_joints(
+    robot: Robot,
+    views: Sequence[RobotView],
+    generator: torch.Generator,
+    start: Float[Tensor, " j"] | None = None,
+    spread: float = 0.7,
+    prior: Prior | None = None,
+    world_from_base: Float[Tensor, "4 4"] | None = None,
+) -> Iterator[Event[JointFit]]:
+    """Search joint positions whose silhouettes agree with masks in all views; no picture of a robot alone.
+
+    Random positions about `start` are refined by a population (CMA-ES): first with points in coarse cells,
+    then with points in finer ones, and last with rays through pictures of 240 pixels. What no view shows is
+    as the prior or chance has it.
+
+    Args:
+        robot: with geometry; its fixed joints stay.
+        views: pictures of the same moment.
+        generator: of random numbers.
+        start: [rad or m] a likely posture; default: `Robot.rest`.
+        spread: [rad] standard deviation of the postures about it that are tried.
+        prior: what else is known, as a cost of links' poses `world_from_link`; 0.01 is a percent of overlap.
+        world_from_base: where the robot stands; default: its base is at the origin.
+
+    Raises:
+        CaptureError: no view, or none whose mask shows any robot.
+        ValueError: a mask of another size than its camera.
+    """
+    _check(views)
+    middle = robot.rest.double() if start is None else start.double()
+    search = _Search(robot, views, prior, world_from_base)
+    total = _STARTS * _GENERATIONS[0] + _KEPT * _GENERATIONS[1] + _GENERATIONS[2]
+    steps = search.steps
+    done = 0
+    coarse = search.by_points(0, generator)
+    found: list[Best] = []
+    for place in search.scattered(coarse, middle, spread, generator):
+        run = evolve(coarse, place, steps * _STEPS[0], **_size(0), generator=generator)
+        done, best = yield from _followed(run, done, total)
+        found.append(best)
+    fine = search.by_points(1, generator)
+    better: list[Best] = []
+    for each in sorted(found, key=lambda best: best.cost)[:_KEPT]:
+        run = evolve(fine, each.place, steps * _STEPS[1], **_size(1), generator=generator)
+        done, best = yield from _followed(run, done, total)
+        better.append(best)
+    first = min(better, key=lambda best: best.cost)
+    run = evolve(search.by_rays, first.place, steps * _STEPS[2], **_size(2), generator=generator)
+    done, best = yield from _followed(run, done, total)
+    positions = search.within(best.place)
+    yield Done(JointFit(positions.float(), search.overlaps(positions)))
+
+
+def _check(views: Sequence[RobotView]) -> None:
+    for view in views:
+        size = (view.camera.height, view.camera.width)
+        if tuple(view.mask.shape) != size or tuple(view.known.shape) != size:
+            raise ValueError(
+                f"views: expected masks of their camera's size {size}, got {tuple(view.mask.shape)}"
+            )
+    if not any(bool((view.mask & view.known).any()) for view in views):
+        raise CaptureError(
+            f"expected a mask that shows the robot in at least one view, got {len(views)} views without; check"
+            " how the masks are made"
+        )
+
+
+def _size(stage: int) -> dict[str, int]:
+    return {"generations": _GENERATIONS[stage], "population": _POPULATION[stage]}
+
+
+def _followed(run: Iterator[Best], done: int, total: int) -> Generator[Progress, None, tuple[int, Best]]:
+    best = Best(torch.zeros(0), math.inf)
+    for best in run:
+        done += 1
+        yield Progress(done, total, {"difference": best.cost}, "robot's posture")
+    return done, best
+
+
+class _Search:
+    """Costs of joint positions, and what they need."""
+
+    def __init__(
+        self, robot: Robot, views: Sequence[RobotView], prior: Prior | None, base: Tensor | None
+    ) -> None:
+        self._robot, self._views, self._prior, self._base = robot, views, prior, base
+        self.low, self.high = robot.limits.unbind(1)
+        slides = torch.tensor([joint.kind == "prismatic" for joint in robot.joints if joint.free])
+        self.steps = torch.where(slides, _SLIDE * (self.high - self.low), 1.0)
+        self._meshes = MeshRobot(robot, _FACES, base)
+        self._targets = [Target.of(view, min(_ACROSS, view.camera.width)) for view in views]
+        self._cameras = [target.camera for target in self._targets]
+
+    def within(self, places: Tensor) -> Tensor:
+        return places.clamp(self.low, self.high)
+
+    def scattered(
+        self, cost: Cost, middle: Tensor, spread: float, generator: torch.Generator
+    ) -> Float[Tensor, "s j"]:
+        """The best of random positions."""
+        noise = torch.randn(_SCATTERED, len(middle), generator=generator, dtype=torch.float64)
+        places = self.within(middle + noise * self.steps * spread)
+        places[0] = middle
+        return places[cost(places).argsort()[:_STARTS]]
+
+    def by_points(self, level: int, generator: torch.Generator) -> Cost:
+        body = PointRobot(self._robot, _POINTS[level], generator, self._base)
+        targets = [Target.of(view, _CELLS[level]) for view in self._views]
+
+        def cost(places: Tensor) -> Tensor:
+            found = []
+            for rows in places.split(_BATCH):
+                poses = body.poses(self.within(rows))
+                each = [target.difference(body.drawn(poses, target.camera)) for target in targets]
+                found.append(torch.stack(each).mean(0) + self._rest(rows, poses))
+            return torch.cat(found).double()
+
+        return cost
+
+    def by_rays(self, places: Float[Tensor, "b j"]) -> Float[Tensor, " b"]:
+        found = []
+        for place in places:
+            drawn = self._meshes.drawn(self.within(place), self._cameras)
+            each = [target.difference(one[None])[0] for target, one in zip(self._targets, drawn)]
+            found.append(torch.stack(each).mean())
+        base = torch.eye(4) if self._base is None else self._base.float()
+        poses = base @ self._robot.link_poses(self.within(places)).float()
+        return (torch.stack(found) + self._rest(places, poses)).double()
+
+    def overlaps(self, positions: Float[Tensor, " j"]) -> tuple[float, ...]:
+        drawn = self._meshes.drawn(positions, self._cameras)
+        return tuple(float(target.overlap(one[None])[0]) for target, one in zip(self._targets, drawn))
+
+    def _rest(self, places: Tensor, poses: Tensor) -> Tensor:
+        """Cost beside that of pictures."""
+        beyond = ((places - self.within(places)) / self.steps).square().sum(1) * _BEYOND
+        return beyond.float() if self._prior is None else beyond.float() + self._prior(poses)
