@@ -25,7 +25,7 @@ _BODIES = (ObjectKind.RIGID, ObjectKind.ARTICULATED)
 
 
 def write_physics(stage: Any, world: World, prims: Mapping[int, Any]) -> None:
-    """Give objects that have a shape a surface, colliders, a mass and friction, and the articulated their joint.
+    """Give objects with a shape a surface, colliders, a mass and friction, and articulated ones their joint.
 
     The surface is a proxy: where splats are drawn it is not, and tools that know no splats draw it alone.
     Parts are guides with convex hulls. Lengths are in the stage's unit, masses in kilograms.

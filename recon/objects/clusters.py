@@ -4,7 +4,7 @@ import heapq
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gaussworld.neighbors import nearest
@@ -24,6 +24,8 @@ _BORDER = 0.4
 _DOUBT, _EDGES = 0.3, 6.0
 #: A part of a piece is a thing of its own from this share of its weight on, and this many Gaussians.
 _SHARE, _FEWEST = 0.03, 25
+#: A hollow thing's floor is so flat and so low, as shares of the thing's height, and lies within its outline.
+_FLAT, _LOW, _WITHIN = 0.3, 0.4, 0.8
 
 
 def hanging_together(points: Float[Tensor, "m 3"]) -> tuple[Int[Tensor, " m"], Int[Tensor, "e 2"], float]:
@@ -84,6 +86,56 @@ def taken_apart(
         _agglomerated(int(patches.max()) + 1, pairs.numpy(), count.numpy(), border.numpy())
     )
     return _substantial(names[patches], pieces, weights, edges)
+
+
+def with_floors(
+    parts: Int[Tensor, " m"],
+    places: Float[Tensor, "m 2"],
+    heights: Float[Tensor, " m"],
+    weights: Float[Tensor, " m"],
+) -> Int[Tensor, " m"]:
+    """Parts among which the floors of hollow things have gone to these: a bowl's bottom is not seen to touch
+    its sides where it is dark, but a flat, low part that lies inside another's outline is part of it.
+
+    Args:
+        parts: as `taken_apart` found them.
+        places: on the surface that things stand on.
+        heights: above it.
+        weights: how much of the pictures each makes up.
+    """
+    sizes = torch.zeros(int(parts.max()) + 1).index_add_(0, parts, weights)
+    order = sizes.argsort(descending=True).tolist()
+    spans = {number: _span(heights[parts == number]) for number in order}
+    made = parts.clone()
+    for rank, small in enumerate(order):
+        mine = parts == small
+        for large in order[:rank]:
+            low, high = spans[large]
+            bottom, top = spans[small]
+            is_flat = top - bottom < _FLAT * (high - low) and top < low + _LOW * (high - low)
+            if is_flat and float(_inside(places[mine], places[parts == large]).float().mean()) > _WITHIN:
+                made[mine] = large
+                break
+    return made
+
+
+def _span(heights: Float[Tensor, " m"]) -> tuple[float, float]:
+    """From where to where nearly all lie."""
+    low, high = torch.quantile(
+        heights[:: max(1, len(heights) // 50_000)], torch.tensor([0.05, 0.95])
+    ).tolist()
+    return low, high
+
+
+def _inside(places: Float[Tensor, "m 2"], outline: Float[Tensor, "k 2"]) -> Bool[Tensor, " m"]:
+    """Which places lie within the convex hull of others."""
+    from scipy.spatial import ConvexHull, QhullError
+
+    try:
+        sides = torch.from_numpy(ConvexHull(outline.double().numpy()).equations)
+    except (QhullError, ValueError):
+        return torch.zeros(len(places), dtype=torch.bool)
+    return (places.double() @ sides[:, :2].T + sides[:, 2] <= 0).all(1)
 
 
 def _patches(

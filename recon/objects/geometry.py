@@ -14,7 +14,7 @@ from gaussworld.log import Done, Event, part
 from gaussworld.selection import oklab
 from gaussworld.world_object import BACKGROUND_ID, ObjectKind, Vector
 
-from .clusters import hanging_together, taken_apart
+from .clusters import hanging_together, taken_apart, with_floors
 from .found import Found
 from .lift import Votes, decided
 from .seen import Seen, look
@@ -89,6 +89,7 @@ def _things(
     pieces, edges, spacing = hanging_together(points[rows])
     colors = oklab(gaussians.rgb.detach()[rows])
     parts = taken_apart(pieces, edges, spacing, points[rows], seen.normals[rows], colors, weights[rows])
+    parts = with_floors(parts, points[rows] @ surface.axes.T, heights[rows], weights[rows])
     number = int(parts.max()) + 1
     weight = torch.zeros(number).index_add_(0, parts, weights[rows])
     over = torch.zeros(number).index_add_(0, parts, weights[rows] * surface.covers(points[rows]))

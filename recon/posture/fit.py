@@ -1,7 +1,7 @@
 """`fit_joints`: joint positions at which a robot's silhouettes cover its masks in several pictures."""
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +17,6 @@ from .silhouettes import MeshRobot, PointRobot, RobotView, Target
 
 #: Points on the robot, and cells across a picture, of the search: coarse, then fine.
 _POINTS, _CELLS = (4000, 12000), (60, 120)
-#: Random positions that the search begins with, how many of the best it goes on from, and then of those.
-_SCATTERED, _STARTS, _KEPT = 4096, 16, 3
-#: Generations and populations of the coarse search from each start, the fine one, and that with rays.
-_GENERATIONS, _POPULATION = (40, 50, 50), (32, 24, 14)
 #: [rad] first steps of the three; a sliding joint's step is `_SLIDE` of its range for each radian.
 _STEPS, _SLIDE = (0.25, 0.06, 0.02), 0.5
 #: Pixels across the pictures that rays are cast through, and faces of each link then.
@@ -31,6 +27,22 @@ _BATCH = 128
 _BEYOND = 1.0
 
 Prior = Callable[[Float[Tensor, "b l 4 4"]], Float[Tensor, " b"]]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is tried."""
+
+    scattered: int = 4096
+    """Random positions that the search begins with."""
+    starts: int = 16
+    """The best of them, from which it goes on."""
+    kept: int = 3
+    """The best of these, from which the fine search goes on."""
+    generations: tuple[int, int, int] = (40, 50, 50)
+    """Of the coarse search from every start, of the fine one, and of the last one, with rays."""
+    population: tuple[int, int, int] = (32, 24, 14)
+    """Positions in a generation of each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +63,7 @@ def fit_joints(
     spread: float = 0.7,
     prior: Prior | None = None,
     world_from_base: Float[Tensor, "4 4"] | None = None,
+    effort: Effort | None = None,
 ) -> Iterator[Event[JointFit]]:
     """Search joint positions whose silhouettes agree with masks in all views; no picture of a robot alone.
 
@@ -66,33 +79,39 @@ def fit_joints(
         spread: [rad] standard deviation of the postures about it that are tried.
         prior: what else is known, as a cost of links' poses `world_from_link`; 0.01 is a percent of overlap.
         world_from_base: where the robot stands; default: its base is at the origin.
+        effort: how much is tried.
 
     Raises:
         CaptureError: no view, or none whose mask shows any robot.
         ValueError: a mask of another size than its camera.
     """
     _check(views)
+    effort = effort or Effort()
     middle = robot.rest.double() if start is None else start.double()
     search = _Search(robot, views, prior, world_from_base)
-    total = _STARTS * _GENERATIONS[0] + _KEPT * _GENERATIONS[1] + _GENERATIONS[2]
-    steps = search.steps
-    done = 0
+    count = effort.starts * effort.generations[0] + effort.kept * effort.generations[1]
+    total, done = count + effort.generations[2], 0
     coarse = search.by_points(0, generator)
-    found: list[Best] = []
-    for place in search.scattered(coarse, middle, spread, generator):
-        run = evolve(coarse, place, steps * _STEPS[0], **_size(0), generator=generator)
-        done, best = yield from _followed(run, done, total)
-        found.append(best)
-    fine = search.by_points(1, generator)
-    better: list[Best] = []
-    for each in sorted(found, key=lambda best: best.cost)[:_KEPT]:
-        run = evolve(fine, each.place, steps * _STEPS[1], **_size(1), generator=generator)
-        done, best = yield from _followed(run, done, total)
-        better.append(best)
-    first = min(better, key=lambda best: best.cost)
-    run = evolve(search.by_rays, first.place, steps * _STEPS[2], **_size(2), generator=generator)
-    done, best = yield from _followed(run, done, total)
-    positions = search.within(best.place)
+    places = search.scattered(coarse, middle, spread, effort, generator)
+    for stage, cost in enumerate((coarse, search.by_points(1, generator), search.by_rays)):
+        found: list[Best] = []
+        for place in places:
+            run = evolve(
+                cost,
+                place,
+                search.steps * _STEPS[stage],
+                generations=effort.generations[stage],
+                population=effort.population[stage],
+                generator=generator,
+            )
+            best = Best(place, math.inf)
+            for best in run:
+                done += 1
+                yield Progress(done, total, {"difference": best.cost}, "the robot's posture")
+            found.append(best)
+        found.sort(key=lambda best: best.cost)
+        places = [best.place for best in found[: effort.kept if stage == 0 else 1]]
+    positions = search.within(places[0])
     yield Done(JointFit(positions.float(), search.overlaps(positions)))
 
 
@@ -105,21 +124,9 @@ def _check(views: Sequence[RobotView]) -> None:
             )
     if not any(bool((view.mask & view.known).any()) for view in views):
         raise CaptureError(
-            f"expected a mask that shows the robot in at least one view, got {len(views)} views without; check"
-            " how the masks are made"
+            f"expected a mask that shows the robot in at least one view, got {len(views)} views without;"
+            " check how the masks are made"
         )
-
-
-def _size(stage: int) -> dict[str, int]:
-    return {"generations": _GENERATIONS[stage], "population": _POPULATION[stage]}
-
-
-def _followed(run: Iterator[Best], done: int, total: int) -> Generator[Progress, None, tuple[int, Best]]:
-    best = Best(torch.zeros(0), math.inf)
-    for best in run:
-        done += 1
-        yield Progress(done, total, {"difference": best.cost}, "robot's posture")
-    return done, best
 
 
 class _Search:
@@ -140,13 +147,13 @@ class _Search:
         return places.clamp(self.low, self.high)
 
     def scattered(
-        self, cost: Cost, middle: Tensor, spread: float, generator: torch.Generator
-    ) -> Float[Tensor, "s j"]:
+        self, cost: Cost, middle: Tensor, spread: float, effort: Effort, generator: torch.Generator
+    ) -> list[Float[Tensor, " j"]]:
         """The best of random positions."""
-        noise = torch.randn(_SCATTERED, len(middle), generator=generator, dtype=torch.float64)
+        noise = torch.randn(effort.scattered, len(middle), generator=generator, dtype=torch.float64)
         places = self.within(middle + noise * self.steps * spread)
         places[0] = middle
-        return places[cost(places).argsort()[:_STARTS]]
+        return list(places[cost(places).argsort()[: effort.starts]])
 
     def by_points(self, level: int, generator: torch.Generator) -> Cost:
         body = PointRobot(self._robot, _POINTS[level], generator, self._base)

@@ -19,7 +19,7 @@ from ..mesh.open3d_mesh import decimated, open3d
 _MARGIN = 0.2
 #: [unit] points nearer to the camera's plane are left out.
 _NEAR = 0.02
-#: Side of the blocks [cells] in which silhouettes are compared too, so that those that miss each other attract.
+#: Side of the blocks [cells] in which silhouettes are compared too: those that miss each other attract.
 _BLOCK = 6
 
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recon.objects.clusters import hanging_together, taken_apart
+from recon.objects.clusters import hanging_together, taken_apart, with_floors
 
 STEP = 0.006
 
@@ -74,3 +74,17 @@ def test_hardly_any_points() -> None:
     """Fewer points than neighbours are one piece without edges."""
     pieces, edges, _ = hanging_together(torch.rand(3, 3))
     assert pieces.tolist() == [0, 0, 0] and len(edges) == 0
+
+
+def test_a_bowls_floor_belongs_to_it_and_what_lies_in_it_does_not():
+    """A flat, low disc inside a ring goes to the ring; a ball there, and a disc beside it, stay."""
+    g = torch.Generator().manual_seed(0)
+    turn = torch.rand(400, generator=g) * 6.283
+    ring = torch.stack([turn.cos(), turn.sin()], 1) * 0.1
+    disc = (torch.rand(60, 2, generator=g) - 0.5) * 0.08
+    places = torch.cat([ring, disc, disc, disc + torch.tensor([0.3, 0.0])])
+    heights = torch.cat([torch.rand(400, generator=g) * 0.08, torch.full((60,), 0.01)])
+    heights = torch.cat([heights, torch.rand(60, generator=g) * 0.06 + 0.01, torch.full((60,), 0.01)])
+    parts = torch.cat([torch.full((n,), i) for i, n in enumerate((400, 60, 60, 60))])
+    found = with_floors(parts, places, heights, torch.ones(len(parts)))
+    assert found.unique_consecutive().tolist() == [0, 2, 3]
