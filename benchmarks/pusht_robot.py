@@ -121,7 +121,8 @@ def robot_view(frames: Tensor, camera: Camera, foot: Mesh) -> RobotView:
     block = others[0] | others[1] | others[2]
     brighter = ((first - middle).amax(-1) > _BRIGHTER) | ((first - dark).amax(-1) > _MUCH_BRIGHTER)
     mask = patches(brighter & (high > _BRIGHT) & grey & ~grown(block, 9))
-    changed = grown(((first - dark).abs().amax(-1) > _SAME) & ~mask, 3)
+    # What became darker is in the shade: covers of the robot are lighter than the table.
+    changed = grown(((first - dark).amax(-1) > _SAME) & ~mask, 3)
     holes = ~grown(~grown(mask, _CLOSED), _CLOSED)
     doubt = changed | (grey & (low > _BRIGHT)) | holes | block
     still = grown(silhouette(foot, camera), 2 * _FOOT + 1)
@@ -209,7 +210,7 @@ def main() -> None:
     fit = drain(events).result
     fitted = time.perf_counter()
     joints = dict(zip(robot.joint_names, fit.positions.tolist()))
-    gaussians = AddRobot(str(urdf), joints, gaussians=_GAUSSIANS).apply(World({})).posed()
+    gaussians = AddRobot(str(urdf), joints, scale=1.0, gaussians=_GAUSSIANS).apply(World({})).posed()
     print(f"{processor()}, commit {commit()}\n")
     print(
         f"cameras {found_cameras - begun:.0f} s, joints {fitted - found_cameras:.0f} s, seed {arguments.seed}"

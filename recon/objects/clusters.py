@@ -24,6 +24,8 @@ _BORDER = 0.4
 _DOUBT, _EDGES = 0.3, 6.0
 #: A part of a piece is a thing of its own from this share of its weight on, and this many Gaussians.
 _SHARE, _FEWEST = 0.03, 25
+#: A crumb has at most this share of the weight of a thing that is nearer than so many spacings.
+_CRUMB, _NEAR = 0.1, 5.0
 #: A hollow thing's floor is so flat and so low, as shares of the thing's height, and lies within its outline.
 _FLAT, _LOW, _WITHIN = 0.3, 0.4, 0.8
 
@@ -117,6 +119,34 @@ def with_floors(
                 made[mine] = large
                 break
     return made
+
+
+def with_crumbs(
+    parts: Int[Tensor, " m"], points: Float[Tensor, "m 3"], weights: Float[Tensor, " m"], spacing: float
+) -> Int[Tensor, " m"]:
+    """Parts among which crumbs have gone to the thing right beside them: reflections and dark creases tear
+    small bits off.
+
+    Args:
+        parts: pieces of things.
+        points: [unit] where they are.
+        weights: how much of the pictures each makes up.
+        spacing: [unit] between the points of a surface.
+    """
+    from scipy.spatial import cKDTree
+
+    sizes = torch.zeros(int(parts.max()) + 1).index_add_(0, parts, weights)
+    made, there = parts.clone(), points.double().numpy()
+    for small in sizes.argsort().tolist():
+        mine = parts == small
+        large = ~mine & (sizes[parts] * _CRUMB > sizes[small])
+        if not bool(mine.any()) or not bool(large.any()):
+            continue
+        gaps, rows = cKDTree(there[large.numpy()]).query(there[mine.numpy()])
+        if float(gaps.min()) < _NEAR * spacing:
+            made[mine] = parts[large][int(rows[gaps.argmin()])]
+    # What a crumb went to may itself have been one.
+    return made if torch.equal(made, parts) else with_crumbs(made, points, weights, spacing)
 
 
 def _span(heights: Float[Tensor, " m"]) -> tuple[float, float]:

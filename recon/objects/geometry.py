@@ -14,7 +14,7 @@ from gaussworld.log import Done, Event, part
 from gaussworld.selection import oklab
 from gaussworld.world_object import BACKGROUND_ID, ObjectKind, Vector
 
-from .clusters import hanging_together, taken_apart, with_floors
+from .clusters import hanging_together, taken_apart, with_crumbs, with_floors
 from .found import Found
 from .lift import Votes, decided
 from .seen import Seen, look
@@ -90,6 +90,7 @@ def _things(
     colors = oklab(gaussians.rgb.detach()[rows])
     parts = taken_apart(pieces, edges, spacing, points[rows], seen.normals[rows], colors, weights[rows])
     parts = with_floors(parts, points[rows] @ surface.axes.T, heights[rows], weights[rows])
+    parts = with_crumbs(parts, points[rows], weights[rows], spacing)
     number = int(parts.max()) + 1
     weight = torch.zeros(number).index_add_(0, parts, weights[rows])
     over = torch.zeros(number).index_add_(0, parts, weights[rows] * surface.covers(points[rows]))

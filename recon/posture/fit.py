@@ -23,6 +23,9 @@ _STEPS, _SLIDE = (0.25, 0.06, 0.02), 0.5
 _ACROSS, _FACES = 240, 500
 #: Positions computed together.
 _BATCH = 128
+#: Cost of a posture as far from the start as the spread, per joint: it decides between postures that look alike,
+#: as those of a shoulder that is turned by 180 degrees, and counts as long as postures are compared.
+_USUAL = 0.002
 #: Cost of a position beyond its limit, per square of a radian.
 _BEYOND = 1.0
 
@@ -91,9 +94,13 @@ def fit_joints(
     search = _Search(robot, views, prior, world_from_base)
     count = effort.starts * effort.generations[0] + effort.kept * effort.generations[1]
     total, done = count + effort.generations[2], 0
-    coarse = search.by_points(0, generator)
+
+    def usual(places: Tensor) -> Tensor:
+        return _USUAL * ((places - middle) / (search.steps * spread)).square().sum(1)
+
+    coarse = search.by_points(0, usual, generator)
     places = search.scattered(coarse, middle, spread, effort, generator)
-    for stage, cost in enumerate((coarse, search.by_points(1, generator), search.by_rays)):
+    for stage, cost in enumerate((coarse, search.by_points(1, usual, generator), search.by_rays)):
         found: list[Best] = []
         for place in places:
             run = evolve(
@@ -155,16 +162,16 @@ class _Search:
         places[0] = middle
         return list(places[cost(places).argsort()[: effort.starts]])
 
-    def by_points(self, level: int, generator: torch.Generator) -> Cost:
+    def by_points(self, level: int, usual: Cost, generator: torch.Generator) -> Cost:
         body = PointRobot(self._robot, _POINTS[level], generator, self._base)
-        targets = [Target.of(view, _CELLS[level]) for view in self._views]
+        targets = [Target.of(view, _CELLS[level], touched=True) for view in self._views]
 
         def cost(places: Tensor) -> Tensor:
             found = []
             for rows in places.split(_BATCH):
                 poses = body.poses(self.within(rows))
                 each = [target.difference(body.drawn(poses, target.camera)) for target in targets]
-                found.append(torch.stack(each).mean(0) + self._rest(rows, poses))
+                found.append(torch.stack(each).mean(0) + self._rest(rows, poses) + usual(rows))
             return torch.cat(found).double()
 
         return cost

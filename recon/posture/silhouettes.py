@@ -21,6 +21,8 @@ _MARGIN = 0.2
 _NEAR = 0.02
 #: Side of the blocks [cells] in which silhouettes are compared too: those that miss each other attract.
 _BLOCK = 6
+#: Share of a cell from which on a point of what covers it is likely to lie in it.
+_TOUCHED = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +45,21 @@ class Target:
     known: Float[Tensor, "r c"]
 
     @classmethod
-    def of(cls, view: RobotView, columns: int) -> "Target":
-        """A view whose picture is cut into so many cells across, and square ones."""
+    def of(cls, view: RobotView, columns: int, touched: bool = False) -> "Target":
+        """A view whose picture is cut into square cells.
+
+        Args:
+            view: what is known.
+            columns: cells across.
+            touched: a cell counts whole where the mask touches it, as points do.
+        """
         camera = view.camera
         rows = max(1, round(camera.height * columns / camera.width))
         both = torch.stack([view.mask & view.known, view.known]).float()
         mask, known = adaptive_avg_pool2d(both, (rows, columns))
+        if touched:
+            mask = (mask > _TOUCHED).float()
+            known = torch.maximum(known, mask)
         return cls(camera.rescaled(columns, rows), mask, known)
 
     def difference(self, drawn: Float[Tensor, "b r c"]) -> Float[Tensor, " b"]:

@@ -15,4 +15,5 @@ def things_found(monkeypatch):
         yield Done(world)
 
     monkeypatch.setattr("recon.reconstruct.with_things", with_things)
+    monkeypatch.setattr("recon.demo.with_things", with_things)
     return asked

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recon.objects.clusters import hanging_together, taken_apart, with_floors
+from recon.objects.clusters import hanging_together, taken_apart, with_crumbs, with_floors
 
 STEP = 0.006
 
@@ -87,4 +87,17 @@ def test_a_bowls_floor_belongs_to_it_and_what_lies_in_it_does_not():
     heights = torch.cat([heights, torch.rand(60, generator=g) * 0.06 + 0.01, torch.full((60,), 0.01)])
     parts = torch.cat([torch.full((n,), i) for i, n in enumerate((400, 60, 60, 60))])
     found = with_floors(parts, places, heights, torch.ones(len(parts)))
+    assert found.unique_consecutive().tolist() == [0, 2, 3]
+
+
+def test_crumbs_go_to_the_thing_beside_them():
+    """A bit right beside a large thing is its own; one farther away, or as large, is not."""
+    g = torch.Generator().manual_seed(1)
+    large = torch.rand(500, 3, generator=g) * 0.1
+    crumb = torch.rand(20, 3, generator=g) * 0.01 + torch.tensor([0.11, 0.05, 0.05])
+    far = torch.rand(20, 3, generator=g) * 0.01 + torch.tensor([0.3, 0.05, 0.05])
+    equal = torch.rand(400, 3, generator=g) * 0.1 + torch.tensor([0.0, 0.11, 0.0])
+    points = torch.cat([large, crumb, far, equal])
+    parts = torch.cat([torch.full((n,), i) for i, n in enumerate((500, 20, 20, 400))])
+    found = with_crumbs(parts, points, torch.ones(len(parts)), 0.005)
     assert found.unique_consecutive().tolist() == [0, 2, 3]
