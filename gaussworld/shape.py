@@ -87,17 +87,19 @@ class Shape:
 
     @property
     def volume(self) -> float:
-        """[m^3, or the unit cubed] of the surface if it is closed, else of the parts."""
-        return self._solid.volume
+        """[m^3, or the unit cubed] of the surface if it is closed, else of the parts; 0 without."""
+        return 0.0 if self._solid is None else self._solid.volume
 
     @property
     def center_of_mass(self) -> Float[Tensor, "3"]:
-        """[m, or the unit] of what `volume` is the volume of, evenly filled."""
-        return self._solid.center_of_mass
+        """[m, or the unit] of what `volume` is the volume of, evenly filled; else the mean vertex."""
+        return self.mesh.vertices.mean(0) if self._solid is None else self._solid.center_of_mass
 
     @property
-    def _solid(self) -> Mesh:
-        return self.mesh if is_closed(self.mesh) or not self.parts else joined(self.parts)
+    def _solid(self) -> Mesh | None:
+        if is_closed(self.mesh):
+            return self.mesh
+        return joined(self.parts) if self.parts else None
 
 
 def is_closed(mesh: Mesh) -> bool:

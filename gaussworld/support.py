@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .edit import Edit, SetMaterial, SetSupport
-from .gaussians import DELETED
+from .gaussians import DELETED, HIDDEN
 from .pose import look_at, transform_points
 from .shape import Mesh, joined
 from .substances import physical
@@ -63,7 +63,8 @@ def supports(world: World) -> dict[int, tuple[int, ...]]:
     """For every object that could rest on something, the ids of what it rests on; () for what hangs.
 
     Contact is an underside within a small distance above or below an upper surface, by shapes where objects
-    have them, else by their Gaussians. What is mounted on something, moves along a joint, is part of a robot,
+    have them, else by their Gaussians. What is hidden is not there: it has no entry, nor does it hold anything
+    up. What is mounted on something, moves along a joint, is part of a robot,
     or is the background has no entry; robots hold nothing up, the background does.
 
     Raises:
@@ -72,7 +73,8 @@ def supports(world: World) -> dict[int, tuple[int, ...]]:
     if world.up is None:
         raise ValueError("expected a world that knows where up is, got none; edit.SetUp sets it")
     level = _level(world.up)
-    bodies = [body for item in world.objects.values() if (body := _body(item, level)) is not None]
+    there = [item for item in world.objects.values() if not item.hidden]
+    bodies = [body for item in there if (body := _body(item, level)) is not None]
     pairs = {
         (upper.item.id, lower.item.id)
         for upper in bodies
@@ -151,7 +153,7 @@ def _body(item: WorldObject, level: Tensor) -> _Body | None:
     if item.shape is not None and len(item.shape.mesh.faces) + len(item.shape.parts):
         mesh = joined([outward(each) for each in (item.shape.mesh, *item.shape.parts)]).transformed(pose)
     gaussians = item.gaussians
-    rows = ((gaussians.flags & DELETED) == 0) & (gaussians.opacities.detach() > _FAINT)
+    rows = ((gaussians.flags & (DELETED | HIDDEN)) == 0) & (gaussians.opacities.detach() > _FAINT)
     cloud = transform_points(pose, gaussians.means.detach()[rows])
     if len(cloud) > _MOST_POINTS:
         cloud = cloud[torch.linspace(0, len(cloud) - 1, _MOST_POINTS).long()]

@@ -269,10 +269,11 @@ def unsupported(objects: Mapping[int, WorldObject], touched: set[int]) -> dict[i
 
     def forgets(item: WorldObject) -> bool:
         below = set(item.supported_by or ())
-        return not below <= touched if item.id in touched else bool(below & touched)
+        together = bool(below) and below <= touched
+        return not together if item.id in touched else bool(below & touched)
 
     return {
-        number: replace(item, supported_by=None) if item.supported_by and forgets(item) else item
+        number: replace(item, supported_by=None) if item.supported_by is not None and forgets(item) else item
         for number, item in objects.items()
     }
 

@@ -116,9 +116,9 @@ def estimate_joint(poses: Sequence[Float[Tensor, "4 4"]], noise: PoseNoise | Non
     exact = torch.stack([pose.detach().cpu().double() for pose in poses])
     turns = rotvec_from_rotation(exact[:, :3, :3] @ exact[0, :3, :3].T)
     _check_moved(turns, exact, noise)
+    kinds: tuple[JointKind, JointKind] = ("revolute", "prismatic")
     with one_torch_thread():
-        kinds: tuple[JointKind, JointKind] = ("revolute", "prismatic")
-    fits: dict[JointKind, tuple[float, _Model]] = {k: _fitted(k, exact, turns, noise) for k in kinds}
+        fits: dict[JointKind, tuple[float, _Model]] = {k: _fitted(k, exact, turns, noise) for k in kinds}
     best, other = sorted(kinds, key=lambda kind: fits[kind][0])
     if float(turns.norm(dim=1).max()) < _LEAST_TURN * noise.rotation:
         # A hinge far away always fits a slide's noise a little better.

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gaussworld import edit
-from gaussworld.errors import CaptureError
+from gaussworld.errors import GaussWorldError
 from gaussworld.log import Done, Event, Notice, part
 from gaussworld.support import physical_edits
 from gaussworld.world import World
@@ -24,17 +24,20 @@ def with_things(world: World, path: Path) -> Iterator[Event[World]]:
         path: where it will be, for messages.
     """
     try:
-        search = finding(path, world, "geometry", MaskSource(), RobotSource())
-        found = yield from part(search, "Objects")
-    except CaptureError as error:
+        made = yield from part(_made(world, path), "Things")
+    except (GaussWorldError, ValueError) as error:
         yield Notice(f"The world stays in one piece: {error}. `gaussworld objects` takes masks, too.")
-        yield Done(world)
-        return
+        made = world
+    yield Done(made)
+
+
+def _made(world: World, path: Path) -> Iterator[Event[World]]:
+    search = finding(path, world, "geometry", MaskSource(), RobotSource())
+    found = yield from part(search, "Objects")
     world = edit.applied(segment_edit(world, world.posed(), found), world)
     made = yield from part(shapes(world), "Shapes")
     for number, shape in made.items():
         world = edit.applied(edit.SetShape(number, shape), world)
-    if world.metres_per_unit is not None:
-        for each in physical_edits(world, {}):
-            world = edit.applied(each, world)
+    for each in physical_edits(world, {}):
+        world = edit.applied(each, world)
     yield Done(world)

@@ -1,7 +1,7 @@
 """Edits of what objects are: name, kind, joint, material, shape, and what they rest or are mounted on."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
@@ -92,8 +92,8 @@ class SetMaterial:
     name: ClassVar[str] = "set-material"
     objects: tuple[int, ...]
     values: Mapping[str, float] = field(default_factory=dict)
-    """density [kg/m^3], friction, restitution, stiffness [Pa], damping [1/s], volume [m^3], mass [kg]: those
-    that change. A mass sets the density, so the volume must be known."""
+    """density [kg/m^3], friction, restitution, stiffness [Pa], damping [1/s], volume [m^3, or the world's
+    unit cubed], mass [kg]: those that change. A mass sets the density, so volume and scale must be known."""
     category: str | None = None
     """What it is made of in a word, such as "wood"; empty for nobody knows. Changes no number."""
     center_of_mass: Vector | None = None
@@ -112,21 +112,22 @@ class SetMaterial:
                 f"category: expected at most 80 printable characters, got {self.category[:80]!r}"
             )
         for item in unlocked(world, self.objects):
-            world = world.with_object(replace(item, material=self._on(item)))
+            world = world.with_object(replace(item, material=self._on(item, world.metres_per_unit)))
         return world
 
-    def _on(self, item: WorldObject) -> Material:
+    def _on(self, item: WorldObject, metres_per_unit: float | None) -> Material:
         values: dict[str, Any] = dict(self.values)
         if (mass := values.pop("mass", None)) is not None:
             volume = values.get("volume", item.material.volume)
-            if volume is None or "density" in values:
-                known = (
-                    "a volume for its mass, got none"
-                    if volume is None
-                    else "either density or mass, got both"
-                )
-                raise ValueError(f"object {item.id} ({item.name}): expected {known}; see `gaussworld mesh`")
-            values["density"] = mass / volume
+            lacking = {
+                "a density or a mass, got both": "density" in values,
+                "a volume, got none; make a shape with `gaussworld mesh`": volume is None,
+                "a world of known scale, got none; use set-scale first": metres_per_unit is None,
+            }
+            for sentence in (sentence for sentence, lacks in lacking.items() if lacks):
+                raise ValueError(f"object {item.id} ({item.name}): for its mass, expected {sentence}")
+            assert volume is not None and metres_per_unit is not None
+            values["density"] = mass / (volume * metres_per_unit**3)
         if self.center_of_mass is not None:
             vector(self.center_of_mass, "center_of_mass")
             values["center_of_mass"] = self.center_of_mass
@@ -148,10 +149,22 @@ class SetSupport:
         for number in below or ():
             world.find(number)
         for item in unlocked(world, self.objects):
-            if below and item.id in below:
-                raise ValueError(f"supported_by: expected other objects, got {item.id} itself")
+            if item.id in _all_below(world, below or ()):
+                raise ValueError(f"supported_by: expected objects that do not rest on {item.id}, got {below}")
             world = world.with_object(replace(item, supported_by=below))
         return world
+
+
+def _all_below(world: World, objects: Iterable[int]) -> set[int]:
+    """Objects, and all that these rest on in turn."""
+    found: set[int] = set()
+    waiting = list(objects)
+    while waiting:
+        number = waiting.pop()
+        if number not in found and number in world.objects:
+            found.add(number)
+            waiting += world.objects[number].supported_by or ()
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,12 +178,17 @@ class SetShape:
 
     def apply(self, world: World) -> World:
         (item,) = unlocked(world, (self.object_id,))
+        weighed = item.material.volume and item.material.sources["density"] not in ("default", "category")
         material = item.material.without_form()
         if self.shape is not None and (volume := self.shape.volume) > 0:
             x, y, z = self.shape.center_of_mass.tolist()
             found = {"volume": volume, "center_of_mass": (x, y, z)}
             free = {k: v for k, v in found.items() if material.sources[k] in ("default", "shape")}
             material = material.with_values("shape", **free)
+            if weighed and "volume" in free:
+                # Somebody knows what it weighs: that stays, whatever the form.
+                density = item.material.density * (item.material.volume or volume) / volume
+                material = replace(material, density=density)
         return world.with_object(replace(item, shape=self.shape, material=material))
 
 

@@ -72,6 +72,8 @@ class Restore:
     def apply(self, world: World) -> World:
         for item in unlocked(world, self.objects):
             flags = item.gaussians.flags & ~torch.tensor(DELETED, dtype=torch.uint8)
+            if torch.equal(flags, item.gaussians.flags):
+                continue
             world = world.with_object(item.reshaped(replace(item.gaussians, flags=flags)))
         return world
 

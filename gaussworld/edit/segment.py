@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..gaussians import Gaussians, cat
 from ..pose import invert_pose
-from ..world import World
+from ..world import World, unsupported
 from ..world_object import BACKGROUND_ID, ObjectKind, WorldObject
 from .objects import as_shown, checked_name, new_name, without
 
@@ -39,13 +39,21 @@ class Segment:
                 f"ids: expected 0 for the background and more for objects, got {int(self.ids.min())}"
             )
         parts = self._parts(world)
-        emptied = {number for number in world.objects if number not in parts and number != BACKGROUND_ID}
+        # What never had Gaussians, such as the root link of a robot, has lost none.
+        emptied = {n for n, item in world.objects.items() if len(item.gaussians) and n not in parts}
+        before = world
         for number, pieces in parts.items():
             world = world.with_object(self._filled(world, number, pieces))
         if BACKGROUND_ID in world.objects and BACKGROUND_ID not in parts:
             background = world.objects[BACKGROUND_ID]
             world = world.with_object(background.reshaped(background.gaussians.select(slice(0, 0))))
-        return without(world, emptied & set(world.objects))
+        world = without(world, emptied - {BACKGROUND_ID})
+        changed = {
+            n
+            for n, item in world.objects.items()
+            if n not in before.objects or len(item.gaussians) != len(before.objects[n].gaussians)
+        }
+        return replace(world, objects=unsupported(world.objects, changed))
 
     def _parts(self, world: World) -> dict[int, list[tuple[WorldObject, Gaussians]]]:
         """For every id its Gaussians, with the object they are from, whose frame they are in."""

@@ -14,6 +14,7 @@ from .mjcf import save_mjcf
 from .nerfstudio.commands import export_dataset
 from .urdf import save_urdf
 
+_RUN_WORLD = "scene.world"
 #: What writes a world with shapes into a folder, and what opens it there.
 _SIMULATORS: dict[str, tuple[Callable[[World, Path], Path], str]] = {
     "mjcf": (save_mjcf, "MuJoCo: mujoco.MjModel.from_xml_path, or `python -m mujoco.viewer --mjcf`"),
@@ -54,7 +55,8 @@ def export(
     if format == "nerfstudio":
         return export_dataset(source, folder, depth=depth, json=json)
     save, opens = _SIMULATORS[format]
-    world = io.load_world(source)
+    # A run keeps the objects in its world, not in scene.ply.
+    world = io.load_world(source / _RUN_WORLD if io.holds_world(source / _RUN_WORLD) else source)
     made = save(world, folder)
     count = len(world.objects)
     facts = {"file": str(made), "objects": count}

@@ -7,6 +7,7 @@ block, which lists for every array the chunks of `ROWS` rows each; a long block 
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -270,6 +271,9 @@ def decoded(
             if broken is None:
                 raise
             broken(number, name, error)
+            # A shape can be made again: without it the object may be whole.
+            with suppress(Exception):
+                objects[number] = _stored_object(name, node, array, None, with_shape=False)
     objects = _without_lost_parents(objects)
     same_cameras = near is not None and near.cameras == root["cameras"]
     cameras = near.world.cameras if near is not None and same_cameras else _cameras(root["cameras"], node)
@@ -288,8 +292,14 @@ def _stored_object(
     node: Callable[[str], Any],
     array: Callable[[Column, int], Tensor],
     like: StoredObject | None,
+    with_shape: bool = True,
 ) -> StoredObject:
     record = node(name)
+    if not with_shape:
+        if record.pop("shape", None) is None:
+            raise ValueError("expected an object with a shape to leave out, got one without")
+        # No node is stored for this variant: the next revision writes one.
+        name = ""
     block, link = block_of(record["gaussians"], node), record.get("shape")
     shape = None if like is None or link is None or like.shape_link != link else like.item.shape
     if link is not None and shape is None:

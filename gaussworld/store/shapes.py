@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import StoreError
 from ..shape import Mesh, Shape
 from .columns import ROWS, Column
 
@@ -56,7 +57,11 @@ def shape_from_node(node: dict[str, Any], array: Callable[[Column, int], Tensor]
 
 def shape_chunks(link: str, node: Callable[[str], Any]) -> list[str]:
     """The hashes that a shape needs: of its node and of its arrays."""
-    return [link, *(name for _, chunks in node(link).values() for name in chunks)]
+    try:
+        return [link, *(name for _, chunks in node(link).values() for name in chunks)]
+    except StoreError:
+        # What a node that cannot be read names, nobody can tell.
+        return [link]
 
 
 def _arrays(shape: Shape) -> dict[str, Tensor]:

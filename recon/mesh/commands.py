@@ -51,7 +51,8 @@ def mesh(
 
     Args:
         world: a stored world, a run folder, or a file of Gaussians, of which only files are made.
-        objects: names or ids; default: all but the background.
+        objects: names or ids; default: all that have no shape yet but the background. Those that are named
+            are made anew, and lose the mesh of their file if they came from one.
         out: a folder for files.
         format: of the meshes in it.
         scene: write the mesh of the whole scene as well.
@@ -82,7 +83,7 @@ def mesh(
         files.append(save_mjcf(shown, out))
     if out is not None and urdf:
         files.append(save_urdf(shown, out))
-    rows = _rows(shown, _chosen(shown, objects))
+    rows = _rows(shown, _chosen(shown, objects) if objects else _listed(shown))
     if json:
         facts = {"revision": revision, "objects": rows, "files": [str(path) for path in files]}
         print(json_text.dumps(facts, indent=2))
@@ -118,13 +119,18 @@ def _shaped(world: World, objects: Sequence[str], config: MeshSettings) -> World
 
 
 def _chosen(world: World, objects: Sequence[str]) -> list[int]:
-    """Ids of what was named; of all that is shown but the background, where nothing was."""
+    """Ids of what was named; of all that is shown and has no shape but the background, where nothing was."""
     if not objects:
-        return [i for i, item in world.objects.items() if i != BACKGROUND_ID and not item.hidden]
+        return [i for i in _listed(world) if world.objects[i].shape is None]
     try:
         return [world.find(int(name) if name.isdigit() else name).id for name in objects]
     except ValueError as error:
         raise ConfigError(f"--objects: {error}") from error
+
+
+def _listed(world: World) -> list[int]:
+    """Ids of all that is shown but the background."""
+    return [i for i, item in world.objects.items() if i != BACKGROUND_ID and not item.hidden]
 
 
 def _files(

@@ -15,16 +15,14 @@ from gaussworld.robot import Robot
 from .evolve import Best, Cost, evolve
 from .silhouettes import MeshRobot, PointRobot, RobotView, Target
 
-#: Points on the robot, and cells across a picture, of the search: coarse, then fine.
-_POINTS, _CELLS = (4000, 12000), (60, 120)
 #: [rad] first steps of the three; a sliding joint's step is `_SLIDE` of its range for each radian.
-_STEPS, _SLIDE = (0.25, 0.06, 0.02), 0.5
+_STEPS, _SLIDE = (0.25, 0.08, 0.03), 0.5
 #: Pixels across the pictures that rays are cast through, and faces of each link then.
 _ACROSS, _FACES = 240, 500
 #: Positions computed together.
 _BATCH = 128
-#: Cost of a posture as far from the start as the spread, per joint: it decides between postures that look alike,
-#: as those of a shoulder that is turned by 180 degrees, and counts as long as postures are compared.
+#: Cost of a posture as far from the start as the spread, per joint. It decides between postures that look
+#: alike, as those of a shoulder turned by half a turn, and counts as long as postures are compared.
 _USUAL = 0.002
 #: Cost of a position beyond its limit, per square of a radian.
 _BEYOND = 1.0
@@ -46,6 +44,10 @@ class Effort:
     """Of the coarse search from every start, of the fine one, and of the last one, with rays."""
     population: tuple[int, int, int] = (32, 24, 14)
     """Positions in a generation of each."""
+    points: tuple[int, int] = (4000, 12000)
+    """On the robot, in the coarse search and in the fine one."""
+    cells: tuple[int, int] = (60, 120)
+    """Across a picture, in the two."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,28 +93,16 @@ def fit_joints(
     _check(views)
     effort = effort or Effort()
     middle = robot.rest.double() if start is None else start.double()
-    search = _Search(robot, views, prior, world_from_base)
+    search = _Search(robot, views, prior, world_from_base, middle, spread, effort)
     count = effort.starts * effort.generations[0] + effort.kept * effort.generations[1]
     total, done = count + effort.generations[2], 0
-
-    def usual(places: Tensor) -> Tensor:
-        return _USUAL * ((places - middle) / (search.steps * spread)).square().sum(1)
-
-    coarse = search.by_points(0, usual, generator)
-    places = search.scattered(coarse, middle, spread, effort, generator)
-    for stage, cost in enumerate((coarse, search.by_points(1, usual, generator), search.by_rays)):
+    coarse = search.by_points(0, generator)
+    places = search.scattered(coarse, generator)
+    for stage, cost in enumerate((coarse, search.by_points(1, generator), search.by_rays)):
         found: list[Best] = []
         for place in places:
-            run = evolve(
-                cost,
-                place,
-                search.steps * _STEPS[stage],
-                generations=effort.generations[stage],
-                population=effort.population[stage],
-                generator=generator,
-            )
             best = Best(place, math.inf)
-            for best in run:
+            for best in search.improved(cost, place, stage, generator):
                 done += 1
                 yield Progress(done, total, {"difference": best.cost}, "the robot's posture")
             found.append(best)
@@ -140,8 +130,16 @@ class _Search:
     """Costs of joint positions, and what they need."""
 
     def __init__(
-        self, robot: Robot, views: Sequence[RobotView], prior: Prior | None, base: Tensor | None
+        self,
+        robot: Robot,
+        views: Sequence[RobotView],
+        prior: Prior | None,
+        base: Tensor | None,
+        middle: Float[Tensor, " j"],
+        spread: float,
+        effort: Effort,
     ) -> None:
+        self._middle, self._spread, self._effort = middle, spread, effort
         self._robot, self._views, self._prior, self._base = robot, views, prior, base
         self.low, self.high = robot.limits.unbind(1)
         slides = torch.tensor([joint.kind == "prismatic" for joint in robot.joints if joint.free])
@@ -153,25 +151,38 @@ class _Search:
     def within(self, places: Tensor) -> Tensor:
         return places.clamp(self.low, self.high)
 
-    def scattered(
-        self, cost: Cost, middle: Tensor, spread: float, effort: Effort, generator: torch.Generator
-    ) -> list[Float[Tensor, " j"]]:
+    def scattered(self, cost: Cost, generator: torch.Generator) -> list[Float[Tensor, " j"]]:
         """The best of random positions."""
-        noise = torch.randn(effort.scattered, len(middle), generator=generator, dtype=torch.float64)
-        places = self.within(middle + noise * self.steps * spread)
-        places[0] = middle
-        return list(places[cost(places).argsort()[: effort.starts]])
+        size = (self._effort.scattered, len(self._middle))
+        noise = torch.randn(size, generator=generator, dtype=torch.float64)
+        places = self.within(self._middle + noise * self.steps * self._spread)
+        places[0] = self._middle
+        return list(places[cost(places).argsort()[: self._effort.starts]])
 
-    def by_points(self, level: int, usual: Cost, generator: torch.Generator) -> Cost:
-        body = PointRobot(self._robot, _POINTS[level], generator, self._base)
-        targets = [Target.of(view, _CELLS[level], touched=True) for view in self._views]
+    def improved(
+        self, cost: Cost, place: Float[Tensor, " j"], stage: int, generator: torch.Generator
+    ) -> Iterator[Best]:
+        """A search of one of the three stages about a place."""
+        return evolve(
+            cost,
+            place,
+            self.steps * _STEPS[stage],
+            generations=self._effort.generations[stage],
+            population=self._effort.population[stage],
+            generator=generator,
+        )
+
+    def by_points(self, level: int, generator: torch.Generator) -> Cost:
+        """Points in coarse cells (0) or finer ones (1); postures far from the start cost a little."""
+        body = PointRobot(self._robot, self._effort.points[level], generator, self._base)
+        targets = [Target.of(view, self._effort.cells[level], touched=True) for view in self._views]
 
         def cost(places: Tensor) -> Tensor:
             found = []
             for rows in places.split(_BATCH):
                 poses = body.poses(self.within(rows))
                 each = [target.difference(body.drawn(poses, target.camera)) for target in targets]
-                found.append(torch.stack(each).mean(0) + self._rest(rows, poses) + usual(rows))
+                found.append(torch.stack(each).mean(0) + self._rest(rows, poses) + self._unusual(rows))
             return torch.cat(found).double()
 
         return cost
@@ -189,6 +200,10 @@ class _Search:
     def overlaps(self, positions: Float[Tensor, " j"]) -> tuple[float, ...]:
         drawn = self._meshes.drawn(positions, self._cameras)
         return tuple(float(target.overlap(one[None])[0]) for target, one in zip(self._targets, drawn))
+
+    def _unusual(self, places: Tensor) -> Tensor:
+        away = (places - self._middle) / (self.steps * self._spread)
+        return _USUAL * away.square().sum(1)
 
     def _rest(self, places: Tensor, poses: Tensor) -> Tensor:
         """Cost beside that of pictures."""

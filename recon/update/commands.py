@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from gaussworld.edit import Edit, applied
-from gaussworld.errors import ConfigError
+from gaussworld.edit import applied
+from gaussworld.errors import ConfigError, EditError, MissingDependency
 from gaussworld.io.atomic import replacing
 from gaussworld.io.images import write_image
 from gaussworld.log import follow
@@ -20,7 +20,7 @@ from ..joints import JointEstimate, estimate_joint
 from .report import facts, sentences, strip
 from .run import UpdateConfig, Updated
 from .run import update as updating
-from .states import poses_seen
+from .states import pose_in_parent, poses_seen
 
 _DEFAULTS = UpdateConfig()
 
@@ -53,6 +53,9 @@ def update(
         dry_run: only say what would be done.
         json: print JSON for programs.
         config: how to look.
+
+    Raises:
+        ConfigError: no such object, or no joint explains its poses; what else was found is written then.
     """
     with Store(world, read_only=True) as store:
         branch = store.branch()
@@ -60,11 +63,15 @@ def update(
     before = base.world
     wanted = None if joint is None else _object_id(before, joint)
     updated = follow(updating(before, images, config, camera_like=camera_like), "Updating").result
-    axis = None if wanted is None else _axis(world, before, updated, wanted)
-    if wanted is not None and axis is not None:
-        edit = axis.edit(wanted, updated.world.find(wanted).world_from_object)
-        updated = _with_edit(updated, edit)
+    axis, failed = None, None
+    try:
+        if wanted is not None:
+            updated, axis = _with_joint(world, before, updated, wanted)
+    except (ConfigError, EditError, MissingDependency) as error:
+        # Minutes of work are not thrown away for it: it is told at the end.
+        failed = error
     told = facts(before, updated) | {"joint": None if axis is None else vars(axis)}
+    told["joint_problem"] = None if failed is None else str(failed)
     told["revision"] = branch.revision
     if updated.changed and not dry_run:
         told["revision"] = _committed(world, base, branch.name, updated, told)
@@ -75,6 +82,8 @@ def update(
             f"Revision {told['revision']} of {branch.name}; `gaussworld world undo {world}` takes it back."
         )
     print(json_text.dumps(told, indent=2) if json else "\n".join(lines))
+    if failed is not None:
+        raise failed
 
 
 def _object_id(world: World, joint: str) -> int:
@@ -84,26 +93,23 @@ def _object_id(world: World, joint: str) -> int:
         raise ConfigError(f"--joint: {error}") from error
 
 
-def _axis(path: Path, before: World, updated: Updated, number: int) -> JointEstimate:
-    if number not in updated.world.objects:
-        raise ConfigError(
-            f"--joint: expected object {number} in the pictures, but it is gone; nothing was written"
-        )
-    poses = [*poses_seen(path, number), updated.world.find(number).world_from_object]
+def _with_joint(path: Path, before: World, updated: Updated, number: int) -> tuple[Updated, JointEstimate]:
+    """The update with the joint of an object as one more edit."""
+    name = before.find(number).name
+    if updated.world.find(number).hidden:
+        raise ConfigError(f"--joint {name}: expected an object that the pictures show, but it is gone")
+    pose = pose_in_parent(updated.world, number, before)
     try:
-        return estimate_joint(poses)
+        axis = estimate_joint([*poses_seen(path, number), pose])
     except ValueError as error:
-        name = before.find(number).name
-        raise ConfigError(f"--joint {name}: {error}; nothing was written") from error
-
-
-def _with_edit(updated: Updated, edit: Edit) -> Updated:
-    return replace(updated, world=applied(edit, updated.world), edits=(*updated.edits, edit))
+        raise ConfigError(f"--joint {name}: {error}; its joint is as it was") from error
+    edit = axis.edit(number, pose)
+    return replace(updated, world=applied(edit, updated.world), edits=(*updated.edits, edit)), axis
 
 
 def _committed(path: Path, base: StoredWorld, branch: str, updated: Updated, told: dict[str, Any]) -> int:
     """One revision, if nobody else has changed the world since it was read."""
-    details = {key: told[key] for key in ("objects", "edits", "refit", "joint")}
+    details = {key: told[key] for key in ("objects", "edits", "refit", "joint", "joint_problem")}
     details["pictures"] = [row["name"] for row in told["pictures"] if row["registered"]]
     assert base.world.revision is not None
     with Store(path) as store:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from gaussworld.gaussians import DELETED, HIDDEN, Gaussians, cat
+from gaussworld.gaussians import DELETED, HIDDEN, LOCKED, Gaussians, cat
 from gaussworld.log import Done, Event, Progress
 from gaussworld.pose import invert_pose
 from gaussworld.render import render
@@ -29,6 +29,8 @@ _FEWEST_PIXELS, _FEWEST_PICTURES = 150, 3
 #: [dB] What the fit must gain where pictures were not explained.
 _WORTH = 1.5
 _MARGIN = 12
+#: An object that loses more than this share of what is shown of it has another form.
+_FORM_SHARE = 0.05
 _RATES = LearningRates(means=2e-3)
 
 
@@ -74,7 +76,7 @@ def renewed(
     generator = torch.Generator().manual_seed(seed)
     stale = _stale(shown, differences, masks)
     kept = shown.select(~stale)
-    found = seeds(differences, masks, kept, generator)
+    found = _allowed(seeds(differences, masks, kept, generator), world)
     if not len(found.gaussians):
         yield Done(Renewal(world))
         return
@@ -97,7 +99,7 @@ def unexplained(difference: Difference) -> Bool[Tensor, "h w"]:
 def _stale(
     shown: Gaussians, differences: Sequence[Difference], masks: Sequence[Tensor]
 ) -> Bool[Tensor, " n"]:
-    """Gaussians that most pictures which see them say are no longer there."""
+    """Gaussians that most pictures which see them say are no longer there; locked ones stay."""
     seen, against = torch.zeros(len(shown)), torch.zeros(len(shown))
     for each, mask in zip(differences, masks):
         at, z = each.shot.camera.project(shown.means)
@@ -109,7 +111,15 @@ def _stale(
         rows = rows[front]
         seen[rows] += 1
         against[rows] += mask[y[rows], x[rows]].float()
-    return (seen >= _SEEN) & (against >= _AGREE * seen)
+    free = (shown.flags & LOCKED) == 0
+    return free & (seen >= _SEEN) & (against >= _AGREE * seen)
+
+
+def _allowed(found: Seeds, world: World) -> Seeds:
+    """Without those that would mend the surface of a locked object."""
+    locked = [number for number, item in world.objects.items() if item.locked]
+    rows = ~torch.isin(found.owners, torch.tensor(locked, dtype=found.owners.dtype))
+    return Seeds(found.gaussians.select(rows), found.owners[rows])
 
 
 def _fitted(
@@ -171,19 +181,10 @@ def _taken_up(
     world: World, stale: Bool[Tensor, " n"], fresh: Gaussians, found: Seeds
 ) -> tuple[World, tuple[int, ...]]:
     """The world without what is stale, surfaces mended, and new things as objects of their own."""
-    # `shown` left rows out; the mask counts them in the order of the objects.
-    start = 0
-    for number, item in list(world.objects.items()):
-        rows = _shown_rows(item).nonzero()[:, 0]
-        mine = stale[start : start + len(rows)]
-        start += len(rows)
-        if bool(mine.any()):
-            flags = item.gaussians.flags.clone()
-            flags[rows[mine]] |= DELETED
-            world = world.with_object(replace(item, gaussians=replace(item.gaussians, flags=flags)))
+    world = _without_stale(world, stale)
+    for number, item in world.objects.items():
         appended = found.owners == number
         if bool(appended.any()):
-            item = world.find(number)
             own = fresh.select(appended).transformed(invert_pose(item.world_from_object))
             ids = torch.full_like(own.object_ids, number)
             gaussians = cat([item.gaussians, replace(own, object_ids=ids)])
@@ -199,6 +200,24 @@ def _taken_up(
         world = world.with_object(WorldObject(number, name, rest, ObjectKind.RIGID, pose))
         numbers.append(number)
     return world, tuple(numbers)
+
+
+def _without_stale(world: World, stale: Bool[Tensor, " n"]) -> World:
+    """The world with these of its shown Gaussians marked as deleted."""
+    # `shown` left rows out; the mask counts them in the order of the objects.
+    start = 0
+    for item in world.objects.values():
+        rows = _shown_rows(item).nonzero()[:, 0]
+        mine = stale[start : start + len(rows)]
+        start += len(rows)
+        if bool(mine.any()):
+            flags = item.gaussians.flags.clone()
+            flags[rows[mine]] |= DELETED
+            rest = replace(item.gaussians, flags=flags)
+            # A stain that went away leaves the form as it is; a handle that broke off does not.
+            same_form = int(mine.sum()) <= _FORM_SHARE * len(rows)
+            world = world.with_object(replace(item, gaussians=rest) if same_form else item.reshaped(rest))
+    return world
 
 
 def _shown_rows(item: WorldObject) -> Bool[Tensor, " n"]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gaussworld.gaussians import DELETED
+from gaussworld.gaussians import DELETED, HIDDEN
 from gaussworld.pose import transform_points
 from gaussworld.shape import Mesh
 from gaussworld.world_object import Vector, WorldObject
@@ -131,7 +131,7 @@ def object_corners(item: WorldObject, up: Vector | None = None) -> list[Float[Te
 def seen_points(item: WorldObject) -> Float[Tensor, "m 3"]:
     """Middles of an object's Gaussians that can be seen, without strays, in its own frame."""
     gaussians = item.gaussians
-    there = ((gaussians.flags & DELETED) == 0) & (gaussians.opacities.detach() > _FAINT)
+    there = ((gaussians.flags & (DELETED | HIDDEN)) == 0) & (gaussians.opacities.detach() > _FAINT)
     points = gaussians.means.detach()[there]
     if len(points) < 50:
         return points

@@ -13,6 +13,7 @@ from gaussworld.pose import invert_pose, pose_from, rotation_from_rotvec
 from .hulls import Hull, gap, hull_of
 from .scene import Group, Scene
 from .settings import VaryConfig
+from .table import Surface
 
 #: Tries to place one group before it is all begun again, and how often that is.
 _TRIES, _STARTS = 150, 6
@@ -110,14 +111,16 @@ def _place(
     if not bool(surface.there.any()):
         return None
     stands = [stand(scene, group)]
+    home = _home(surface, stands[0])
     if lying and float(torch.rand((), generator=generator)) < config.lying:
         stands = [stand(scene, group, turn) for turn in lying]
-    home = surface.flat(torch.cat([hull.vertices for hull in group.hulls])).mean(0)[:2]
+    # Without a scale the reach is in the world's unit.
+    reach = math.inf if config.reach is None else config.reach / (scene.world.metres_per_unit or 1.0)
     for _ in range(_TRIES):
         way = stands[int(torch.randint(len(stands), (), generator=generator))]
         angle = math.radians(config.turn_deg) * (2 * float(torch.rand((), generator=generator)) - 1)
         spot = surface.pick(generator)
-        if config.reach is not None and float((spot - home).norm()) > config.reach:
+        if float((spot - home).norm()) > reach:
             continue
         turned = _spun(angle, spot)
         if not surface.carries(way.footprint @ turned[:2, :2].T + spot):
@@ -149,9 +152,13 @@ def as_it_stands(scene: Scene) -> dict[int, Float[Tensor, "4 4"]]:
     motions = {}
     for index, group in enumerate(scene.groups):
         surface, way = scene.surfaces[group.surface], stand(scene, group)
-        home = invert_pose(way.plane_from_world @ surface.world_from_plane)[:2, 3]
-        motions[index] = surface.world_from_plane @ _spun(0.0, home) @ way.plane_from_world
+        motions[index] = surface.world_from_plane @ _spun(0.0, _home(surface, way)) @ way.plane_from_world
     return motions
+
+
+def _home(surface: Surface, way: Stand) -> Tensor:
+    """Where in the plane the middle of an unturned group's footprint is now."""
+    return invert_pose(way.plane_from_world @ surface.world_from_plane)[:2, 3]
 
 
 def _spun(angle: float, spot: Tensor) -> Tensor:

@@ -98,7 +98,9 @@ def _mounted(world: World, number: int) -> tuple[int, ...]:
 
 
 def _posed_hulls(item: WorldObject, up: Vector | None) -> tuple[Hull, ...]:
-    return tuple(hull.moved(item.world_from_object) for hull in object_hulls(item, up))
+    # What is hidden is in nobody's way.
+    hulls = () if item.hidden else object_hulls(item, up)
+    return tuple(hull.moved(item.world_from_object) for hull in hulls)
 
 
 def _metre(world: World, things: list[tuple[Hull, ...]]) -> float:
@@ -236,7 +238,7 @@ def _clutter(world: World, surface: Surface, moving: set[int], raised: float) ->
     high = low + torch.tensor(surface.there.shape) * surface.cell
     margin = 0.1 * float((high - low).amax())
     for number, item in world.objects.items():
-        if number in moving or (number != surface.support and _solid(item)):
+        if item.hidden or number in moving or (number != surface.support and _solid(item)):
             continue
         points = _points(item).double()
         flat = surface.flat(points)

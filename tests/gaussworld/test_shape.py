@@ -51,6 +51,8 @@ def test_an_open_shape_has_the_volume_of_its_parts():
     assert Shape(lid, (box,)).volume == pytest.approx(0.006, rel=1e-4)
     assert Shape(box, (mesh_from(BODIES["torus"]),)).volume == pytest.approx(0.006, rel=1e-4)
     assert torch.allclose(Shape(lid, (box,)).center_of_mass, torch.zeros(3), atol=1e-6)
+    far = lid.transformed(pose_from(torch.eye(3), torch.tensor([0.0, 0.0, 1.0])))
+    assert Shape(far).volume == 0 and float(Shape(far).center_of_mass[2]) == pytest.approx(1.0, abs=0.1)
 
 
 def test_meshes_join_with_their_colours():

@@ -29,7 +29,9 @@ CAMERAS = [
     Camera.looking_at(eye, (0.15, 0.0, 0.2), 128, 96, 45.0)
     for eye in ((1.0, 0.9, 0.6), (-0.2, -1.2, 0.5), (0.5, 0.1, 1.5))
 ]
-EFFORT, NEAR = Effort(128, 2, 1, (20, 15, 30), (10, 8, 8)), Effort(16, 1, 1, (15, 10, 15), (10, 8, 8))
+SMALL = {"points": (1500, 4000), "cells": (40, 80)}
+EFFORT = Effort(128, 2, 1, (20, 20, 30), (10, 10, 10), **SMALL)
+NEAR = Effort(16, 1, 1, (15, 20, 30), (10, 10, 10), **SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def test_joints_are_found_within_two_degrees(arm: Robot):
     assert (fit.positions - truth).abs().max() < math.radians(2)
     assert min(fit.overlaps) > 0.93
     steps = [event.step for event in seen if isinstance(event, Progress)]
-    assert steps == list(range(1, 2 * 20 + 15 + 30 + 1))
+    assert steps == list(range(1, 2 * 20 + 20 + 30 + 1))
 
 
 def test_a_wrong_patch_that_is_not_known_does_no_harm(arm: Robot):

@@ -57,6 +57,10 @@ class Stored:
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
+    def __setstate__(self, state: object) -> None:
+        # A pickle would write past the constructor, and past every check.
+        raise _Foreign("a changed tensor")
+
 
 class Checkpoint:
     """An open checkpoint: what it holds, and its tensors on demand; made by `open_checkpoint`."""
@@ -81,6 +85,12 @@ class Checkpoint:
         Raises:
             FileFormatError: its bytes are missing, damaged, or fewer than its shape promises.
         """
+        try:
+            _check_layout(stored.count, stored.offset, stored.shape, stored.stride)
+        except ValueError as error:
+            raise FileFormatError(
+                f"{self.path}: expected tensors within their bytes, got {error}; copy it again"
+            ) from error
         name = f"{self._root}data/{stored.entry}"
         size = stored.count * stored.dtype.itemsize
         if (entry := self._archive.entries.get(name)) is None or entry.size != size:
@@ -184,26 +194,41 @@ class _Storage:
     dtype: torch.dtype
     count: int
 
+    def __setstate__(self, state: object) -> None:
+        raise _Foreign("a changed storage")
+
+
+class _Ordered(OrderedDict[Any, Any]):
+    """A dictionary whose methods a pickle cannot replace; what torch notes beside a state dict is dropped."""
+
+    def __setstate__(self, state: object) -> None:
+        del state
+
 
 def _rebuilt(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> Stored:
     """A tensor's description, once it is known to stay within its bytes."""
     del rest
-    whole = (offset, *shape, *stride)
-    if not isinstance(storage, _Storage) or any(type(n) is not int or not 0 <= n < 1 << 48 for n in whole):
+    if not isinstance(storage, _Storage):
+        raise ValueError("a tensor without a storage")
+    _check_layout(storage.count, offset, shape, stride)
+    return Stored(storage.entry, storage.count, storage.dtype, offset, tuple(shape), tuple(stride))
+
+
+def _check_layout(count: Any, offset: Any, shape: Any, stride: Any) -> None:
+    if any(type(n) is not int or not 0 <= n < 1 << 48 for n in (count, offset, *shape, *stride)):
         raise ValueError("a tensor without plain numbers for its shape")
     if len(shape) != len(stride) or len(shape) > _MAX_DIMENSIONS:
         raise ValueError(f"a tensor of shape {shape} and stride {stride}")
     last = offset + sum((n - 1) * step for n, step in zip(shape, stride))
-    if prod(shape) and not 0 <= last < storage.count:
-        raise ValueError(f"a tensor of shape {shape} in {storage.count} numbers")
+    if prod(shape) and not 0 <= last < count:
+        raise ValueError(f"a tensor of shape {shape} in {count} numbers")
     # Strides may show one number many times; a few bytes must not become terabytes.
-    if prod(shape) > max(storage.count, 1):
-        raise ValueError(f"a tensor of shape {shape} made of {storage.count} numbers")
-    return Stored(storage.entry, storage.count, storage.dtype, offset, tuple(shape), tuple(stride))
+    if prod(shape) > max(count, 1):
+        raise ValueError(f"a tensor of shape {shape} made of {count} numbers")
 
 
 _ALLOWED: Mapping[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): _Call(OrderedDict),
+    ("collections", "OrderedDict"): _Call(_Ordered),
     ("torch._utils", "_rebuild_tensor_v2"): _Call(_rebuilt),
     ("torch._utils", "_rebuild_parameter"): _Call(lambda data, *rest: data),
     ("torch", "Size"): _Call(tuple),

@@ -557,7 +557,15 @@ def test_a_shape_brings_volume_and_balance():
     weighed = edit.applied(edit.SetShape(3, box_shape(0.1)), weighed)
     assert weighed.objects[3].material.volume == 2e-3
     heavy = edit.applied(edit.SetMaterial((3,), {"mass": 4.0}), weighed)
-    assert heavy.objects[3].material.density == pytest.approx(2000)
+    # A unit of this world is half a metre.
+    assert heavy.objects[3].material.density == pytest.approx(2000 / 0.5**3)
+    reshaped = edit.applied(
+        edit.SetShape(3, box_shape(0.2)), edit.applied(edit.SetMaterial((3,), {"mass": 4.0}), world)
+    )
+    assert reshaped.objects[3].material.volume == pytest.approx(8e-3, rel=1e-4)
+    assert reshaped.objects[3].material.mass * 0.5**3 == pytest.approx(4.0, rel=1e-4)
+    with pytest.raises(EditError, match="for its mass, expected a world of known scale"):
+        edit.applied(edit.SetMaterial((3,), {"mass": 4.0}), dataclasses.replace(world, metres_per_unit=None))
 
 
 def test_what_moves_forgets_what_it_rests_on():
@@ -568,7 +576,29 @@ def test_what_moves_forgets_what_it_rests_on():
     assert edit.applied(edit.Move((3,), (0.0, 0.0, 1.0)), world).objects[3].supported_by is None
     assert edit.applied(edit.Move((1, 3), (0.0, 0.0, 1.0)), world).objects[3].supported_by == (1,)
     assert edit.applied(edit.Delete((1,)), world).objects[3].supported_by is None
+    hanging = edit.applied(edit.SetSupport((3,), ()), world)
+    assert edit.applied(edit.Move((3,), (0.0, 0.0, 1.0)), hanging).objects[3].supported_by is None
+    with pytest.raises(EditError, match="expected objects that do not rest on 1"):
+        edit.applied(edit.SetSupport((1,), (3,)), world)
     assert edit.applied(edit.Move((2,), (0.0, 0.0, 1.0)), world).objects[3].supported_by == (1,)
+
+
+def test_what_has_no_gaussians_outlives_a_segmentation():
+    """The root of a robot is often empty, and carries the rest; what rests on what changed is not known."""
+    world = edit.applied(edit.SetSupport((1,), (3,)), tabletop())
+    nothing = blob(1, 0).select(slice(0, 0))
+    world = world.with_object(WorldObject(8, "root", nothing, ObjectKind.ROBOT, locked=True))
+    ids = world.posed().object_ids.clone()
+    ids[ids == 3] = torch.where(torch.arange(int((ids == 3).sum())) < 5, 9, 3).to(ids)
+    after = edit.applied(edit.Segment(ids), world)
+    assert 8 in after.objects and after.objects[1].supported_by is None
+    assert world.objects[1].supported_by == (3,)
+
+
+def test_nothing_to_restore_changes_nothing():
+    """A shape is kept when nothing was deleted."""
+    world = edit.applied(edit.SetShape(3, box_shape(0.1)), tabletop())
+    assert edit.applied(edit.Restore((3,)), world).objects[3] is world.objects[3]
 
 
 def test_segments_become_objects_where_they_are():

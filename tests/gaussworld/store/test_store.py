@@ -533,3 +533,7 @@ def test_a_forged_shape_is_damage(tmp_path: Path):
     Store.create(tmp_path / "a.world", world.with_object(shaped)).close()
     with pytest.raises(StoreError, match="rows of 5 vertices, got 99"):
         gw.World.open(tmp_path / "a.world")
+    with Store(tmp_path / "a.world", read_only=True) as store:
+        rescued = store.read(1, allow_damage=True).world
+    assert list(rescued.objects) == [0, 1, 2] and rescued.objects[1].shape is None
+    assert torch.equal(rescued.objects[1].gaussians.means, world.objects[1].gaussians.means)
