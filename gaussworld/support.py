@@ -63,9 +63,9 @@ def supports(world: World) -> dict[int, tuple[int, ...]]:
     """For every object that could rest on something, the ids of what it rests on; () for what hangs.
 
     Contact is an underside within a small distance above or below an upper surface, by shapes where objects
-    have them, else by their Gaussians. What is hidden is not there: it has no entry, nor does it hold anything
-    up. What is mounted on something, moves along a joint, is part of a robot,
-    or is the background has no entry; robots hold nothing up, the background does.
+    have them, else by their Gaussians. What is mounted on something, moves along a joint, is part of a robot,
+    is hidden, or is the background has no entry; robots and what is hidden hold nothing up, the background
+    does.
 
     Raises:
         ValueError: nobody knows which way is up.

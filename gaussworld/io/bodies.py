@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import EditError
+from ..hull import convex_hull
 from ..pose import invert_pose, pose_from, rotation_from_rotvec
 from ..shape import Mesh, Shape, is_closed, joined
 from ..world import World
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 MESHES = "meshes"
 #: A part thinner than this [m] gives simulators no volume to collide with.
 _THINNEST = 1e-5
+#: [kg], [kg m^2] of a frame without geometry: light beside real links, but not so light that solvers suffer.
+_EMPTY_MASS, _EMPTY_INERTIA = 1e-3, 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,15 +37,15 @@ class Body:
     """Of letters, digits and underscores, and no other body's."""
     parent: int | None
     """Id of the body it is mounted on."""
-    shape: Shape
-    """In its own frame [m]."""
+    shape: Shape | None
+    """In its own frame [m]; None for a frame without geometry, such as a robot's `tool0`."""
     mass: float
     """[kg]"""
     center: Float[Tensor, "3"]
     """[m] centre of mass in its own frame."""
     inertia: Float[Tensor, "3 3"]
     """[kg m^2] about the centre of mass, along the axes of its own frame."""
-    visual: str
+    visual: str | None
     """Path of the surface's file, relative to the folder."""
     parts: tuple[str, ...]
     """Paths of the convex parts' files."""
@@ -50,8 +53,8 @@ class Body:
     @property
     def color(self) -> tuple[float, float, float]:
         """The mean colour of its surface, sRGB, range [0, 1]."""
-        mesh = self.shape.mesh
-        if mesh.colors is None:
+        mesh = None if self.shape is None else self.shape.mesh
+        if mesh is None or mesh.colors is None:
             return (0.7, 0.7, 0.7)
         r, g, b = mesh.colors.double().mean(0).clamp(0, 1).tolist()
         return (r, g, b)
@@ -81,37 +84,53 @@ def upright(world: World) -> World:
 def bodies_of(world: World, folder: Path) -> dict[int, Body]:
     """The bodies of a world in metres, by id; their meshes are written to `folder/meshes`.
 
-    Hidden objects are left out, and the background unless it has a shape.
+    Hidden objects are left out, and the background unless it has a shape. What has neither Gaussians nor a
+    shape becomes a body without geometry if it belongs to a robot or carries something, else it is left out.
+    A loose object without convex parts collides with its hull.
 
     Raises:
-        EditError: an object has no shape.
+        EditError: an object has no shape, but Gaussians.
         GaussWorldError: the file system refuses.
     """
     items = [item for item in world.objects.values() if not item.hidden]
     items = [item for item in items if item.shape is not None or item.id != BACKGROUND_ID]
-    if bare := [item.name for item in items if item.shape is None or not len(item.shape.mesh.faces)]:
+    carriers = {item.parent for item in items}
+    items = [i for i in items if not _empty(i) or i.kind is ObjectKind.ROBOT or i.id in carriers]
+    if bare := [item.name for item in items if not _surfaced(item) and not _empty(item)]:
         names = ", ".join(bare[:6]) + (", ..." if len(bare) > 6 else "")
         raise EditError(
             f"expected objects with shapes, got {len(bare)} without ({names}); run `gaussworld mesh` on the"
             " world first"
         )
-    if not items:
+    if not any(map(_surfaced, items)):
         raise EditError("expected at least one object with a shape, got none; run `gaussworld objects` first")
+    solids = [_solids(item) for item in items]
     names = unique_names(item.name for item in items)
+    parts = [f"{name}_part{i}" for name, solid in zip(names, solids) for i in range(len(solid))]
+    # Of one set: another object may be called as a part is, and its file must not take the part's place.
+    free = iter(unique_names([*names, *parts])[len(names) :])
     ids = {item.id for item in items}
-    return {item.id: _body(item, name, ids, folder) for item, name in zip(items, names)}
+    return {
+        item.id: _body(item, name, [(next(free), part) for part in solid], ids, folder)
+        for item, name, solid in zip(items, names, solids)
+    }
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
-    """Names that XML files, USD and ROS accept: letters, digits and underscores, no two alike."""
+    """Names that XML files, USD and ROS accept: letters, digits and underscores, no two alike.
+
+    Nor do two differ in upper and lower case alone, which files of some systems would not tell apart.
+    """
     found: list[str] = []
+    taken: set[str] = set()
     for name in names:
         plain = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_") or "object"
         plain = f"object_{plain}" if plain[0].isdigit() or plain == "world" else plain
         candidate, number = plain, 2
-        while candidate in found:
+        while candidate.casefold() in taken:
             candidate, number = f"{plain}_{number}", number + 1
         found.append(candidate)
+        taken.add(candidate.casefold())
     return found
 
 
@@ -149,27 +168,55 @@ def children_of(bodies: dict[int, Body], parent: int | None) -> list[Body]:
     return [body for body in bodies.values() if body.parent == parent]
 
 
-def moves_freely(item: WorldObject) -> bool:
-    """Whether an object has six degrees of freedom; deformable ones count as rigid here."""
-    return item.kind in (ObjectKind.RIGID, ObjectKind.DEFORMABLE) and item.parent is None
+def moves_freely(body: Body) -> bool:
+    """Whether a body has six degrees of freedom: loose, and mounted on nothing that is exported with it."""
+    return _loose(body.item) and body.parent is None
 
 
-def _body(item: WorldObject, name: str, ids: set[int], folder: Path) -> Body:
-    assert item.shape is not None
-    mass, center, inertia = _mass(item, item.shape)
-    visual = f"{MESHES}/{name}.obj"
-    save_mesh(item.shape.mesh, folder / visual)
-    solid = [part for part in item.shape.parts if _thick(part)]
-    parts = tuple(f"{MESHES}/{name}_part{i}.obj" for i in range(len(solid)))
-    for part, path in zip(solid, parts):
-        save_mesh(part, folder / path)
+def _loose(item: WorldObject) -> bool:
+    """Deformable objects count as rigid here."""
+    return item.kind in (ObjectKind.RIGID, ObjectKind.DEFORMABLE)
+
+
+def _surfaced(item: WorldObject) -> bool:
+    return item.shape is not None and len(item.shape.mesh.faces) > 0
+
+
+def _empty(item: WorldObject) -> bool:
+    """Whether it is a frame only, with nothing to see or touch."""
+    return not len(item.gaussians) and not _surfaced(item)
+
+
+def _solids(item: WorldObject) -> list[Mesh]:
+    """The convex parts that simulators can collide with; the hull of a loose object without parts."""
+    if item.shape is None or not _surfaced(item):
+        return []
+    parts = item.shape.parts
+    if not parts and _loose(item) and (hull := convex_hull(item.shape.mesh)) is not None:
+        parts = (hull,)
+    return [part for part in parts if _thick(part)]
+
+
+def _body(item: WorldObject, name: str, solids: list[tuple[str, Mesh]], ids: set[int], folder: Path) -> Body:
+    """The body of an object; `solids` are its colliders with their names."""
     parent = item.parent if item.parent in ids else None
-    return Body(item, name, parent, item.shape, mass, center, inertia, visual, parts)
+    if item.shape is None or not _surfaced(item):
+        inertia = torch.eye(3, dtype=torch.float64) * _EMPTY_INERTIA
+        center = torch.zeros(3, dtype=torch.float64)
+        return Body(item, name, parent, None, _EMPTY_MASS, center, inertia, None, ())
+    shape = replace(item.shape, parts=tuple(part for _, part in solids))
+    mass, center, inertia = _mass(item, shape)
+    visual = f"{MESHES}/{name}.obj"
+    save_mesh(shape.mesh, folder / visual)
+    parts = tuple(f"{MESHES}/{stem}.obj" for stem, _ in solids)
+    for (_, part), path in zip(solids, parts):
+        save_mesh(part, folder / path)
+    return Body(item, name, parent, shape, mass, center, inertia, visual, parts)
 
 
 def _mass(item: WorldObject, shape: Shape) -> tuple[float, Tensor, Tensor]:
     """[kg] mass, [m] its centre, [kg m^2] inertia: of the material where it says so, else of the shape."""
-    closed = is_closed(shape.mesh) and shape.mesh.volume > 0
+    closed = is_closed(shape.mesh) and shape.mesh.volume > 0 and _thick(shape.mesh)
     solid = shape.mesh if closed else joined(shape.parts) if shape.parts else None
     material = item.material
     volume, center, inertia = _ball(shape.mesh) if solid is None else inertia_of(solid)

@@ -27,7 +27,7 @@ def save_mjcf(world: World, folder: Path, *, cameras: int = 4, ground: bool = Tr
     Static objects and bases of robots are fixed bodies, rigid ones and deformable ones move freely, and what
     has a joint moves along it, at the position it has now and within its limits; robots get position
     actuators that hold it. Each body's surface is a visual geom (group 2), its convex parts are colliders
-    (group 3). Masses and centres are those of the material, else of volume and density.
+    (group 3); links without geometry are bodies without geoms. Masses and centres are those of the material, else of volume and density.
 
     Args:
         world: of known scale, its objects with shapes.
@@ -81,9 +81,10 @@ def _assets(assets: xml.Element, bodies: dict[int, Body]) -> None:
     xml.SubElement(assets, "material", name="ground", rgba="0.6 0.6 0.6 1")
     for body in bodies.values():
         # Inertia is stated; what encloses nothing must not be refused for its volume.
-        xml.SubElement(assets, "mesh", name=body.name, file=body.visual, inertia="shell")
-        for i, path in enumerate(body.parts):
-            xml.SubElement(assets, "mesh", name=f"{body.name}_part{i}", file=path)
+        if body.visual is not None and _drawable(body):
+            xml.SubElement(assets, "mesh", name=body.name, file=body.visual, inertia="shell")
+        for path in body.parts:
+            xml.SubElement(assets, "mesh", name=Path(path).stem, file=path)
 
 
 def _body(parent: xml.Element, body: Body, bodies: dict[int, Body]) -> None:
@@ -91,19 +92,25 @@ def _body(parent: xml.Element, body: Body, bodies: dict[int, Body]) -> None:
     made = xml.SubElement(parent, "body", name=body.name, pos=_text(*pose[:3]), quat=_text(*pose[3:]))
     if body.item.kind is ObjectKind.ROBOT:
         made.set("gravcomp", "1")
-    if moves_freely(body.item):
+    if moves_freely(body):
         xml.SubElement(made, "freejoint", name=body.name)
     elif body.item.joint is not None:
         _joint(made, body, body.item.joint)
     _inertial(made, body)
-    color = _text(*body.color, 1.0)
-    xml.SubElement(made, "geom", {"class": "visual", "mesh": body.name, "rgba": color})
+    if _drawable(body):
+        color = _text(*body.color, 1.0)
+        xml.SubElement(made, "geom", {"class": "visual", "mesh": body.name, "rgba": color})
     friction = _text(body.item.material.friction, _SPIN, _ROLL)
-    for i in range(len(body.parts)):
-        geom = {"class": "collision", "name": f"{body.name}_part{i}", "mesh": f"{body.name}_part{i}"}
+    for name in (Path(path).stem for path in body.parts):
+        geom = {"class": "collision", "name": name, "mesh": name}
         xml.SubElement(made, "geom", geom, friction=friction)
     for child in children_of(bodies, body.item.id):
         _body(made, child, bodies)
+
+
+def _drawable(body: Body) -> bool:
+    """Whether there is a surface, and one that MuJoCo takes: it refuses fewer than four vertices."""
+    return body.shape is not None and len(body.shape.mesh.vertices.unique(dim=0)) >= 4
 
 
 def _joint(made: xml.Element, body: Body, joint: Joint) -> None:
@@ -186,6 +193,8 @@ def _lowest(bodies: dict[int, Body]) -> float:
     """[m] height of the lowest point of all surfaces."""
     heights = []
     for body in bodies.values():
+        if body.shape is None:
+            continue
         pose = body.item.world_from_object.double()
         vertices = [part.vertices for part in body.shape.parts] or [body.shape.mesh.vertices]
         heights.append(float((torch.cat(vertices).double() @ pose[2, :3] + pose[2, 3]).min()))

@@ -43,14 +43,14 @@ def save_urdf(world: World, folder: Path) -> Path:
     bodies = bodies_of(upright(world), folder)
     scene = _robot("scene")
     xml.SubElement(scene, "link", name="world")
-    names = {body.name for body in bodies.values()}
+    names = {body.name.casefold() for body in bodies.values()}
     for body in children_of(bodies, None):
         assembly = _robot(body.name)
         _tree(assembly, body, bodies)
         _tree(scene, body, bodies)
         _mounted(scene, body)
         # An object may be called scene; its own file must not take the scene's place.
-        own = body.name if body.name != "scene" else _free("scene_object", names)
+        own = body.name if body.name.casefold() != "scene" else _free("scene_object", names)
         _write(assembly, folder / f"{own}.urdf")
     _write(scene, folder / SCENE)
     stand = {b.name: b.item.joint.position for b in bodies.values() if b.item.joint is not None}
@@ -70,7 +70,7 @@ def _tree(robot: xml.Element, body: Body, bodies: dict[int, Body]) -> None:
 
 def _mounted(scene: xml.Element, body: Body) -> None:
     """The joint between the world and the root of an assembly."""
-    if moves_freely(body.item):
+    if moves_freely(body):
         joint = xml.SubElement(scene, "joint", name=f"{body.name}_to_world", type="floating")
         _ends(joint, "world", body.name, body.item.world_from_object.double())
     else:
@@ -108,9 +108,10 @@ def _link(robot: xml.Element, body: Body) -> None:
     i = body.inertia
     rows = {"ixx": i[0, 0], "ixy": i[0, 1], "ixz": i[0, 2], "iyy": i[1, 1], "iyz": i[1, 2], "izz": i[2, 2]}
     xml.SubElement(inertial, "inertia", {name: _text(float(value)) for name, value in rows.items()})
-    visual = _shown(link, "visual", body.visual, link_from_object)
-    material = xml.SubElement(visual, "material", name=f"{body.name}_color")
-    xml.SubElement(material, "color", rgba=_text(*body.color, 1.0))
+    if body.visual is not None:
+        visual = _shown(link, "visual", body.visual, link_from_object)
+        material = xml.SubElement(visual, "material", name=f"{body.name}_color")
+        xml.SubElement(material, "color", rgba=_text(*body.color, 1.0))
     for path in body.parts:
         _shown(link, "collision", path, link_from_object)
 

@@ -118,12 +118,14 @@ class Robot:
 
         A joint that another mimics has the limits of both.
         """
-        return torch.tensor([self._limits_of(j) for j in self.joints if j.free]).double().reshape(-1, 2)
+        rows = [self._limits_of(j) for j in self.joints if j.free]
+        return torch.tensor(rows, dtype=torch.float64).reshape(-1, 2)
 
     @property
     def rest(self) -> Float[Tensor, " j"]:
-        """The position of every joint that is nearest to 0 within its limits."""
-        return torch.zeros(len(self.joint_names)).clamp(self.limits[:, 0], self.limits[:, 1]).float()
+        """The position of every joint that is nearest to 0 within its limits, in double precision."""
+        zeros = torch.zeros(len(self.joint_names), dtype=torch.float64)
+        return zeros.clamp(self.limits[:, 0], self.limits[:, 1])
 
     def link(self, name: str) -> Link:
         """The link of a name.
@@ -136,7 +138,7 @@ class Robot:
     def positions(
         self, values: Mapping[str, float] | Sequence[float] | None = None, *, clamp: bool = False
     ) -> Float[Tensor, " j"]:
-        """Positions of all joints, in the order of `joint_names`.
+        """Positions of all joints, in the order of `joint_names`, in double precision.
 
         Args:
             values: [rad or m] by joint, those left out are at `rest`; or one for each joint in order.
@@ -153,12 +155,12 @@ class Robot:
             values = dict(zip(self.joint_names, given))
         if unknown := set(values) - set(self.joint_names):
             raise ValueError(self._unknown(sorted(unknown)[0]))
-        found = self.rest.double()
+        found = self.rest
         for row, name in enumerate(self.joint_names):
             if name in values:
                 low, high = self.limits[row].tolist()
                 found[row] = within(float(values[name]), low, high, name, clamp)
-        return found.float()
+        return found
 
     def link_poses(self, joint_positions: Float[Tensor, "*b j"]) -> Float[Tensor, "*b l 4 4"]:
         """`base_from_link` of every link in order, for a batch of positions; differentiable.

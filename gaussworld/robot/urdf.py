@@ -1,5 +1,6 @@
 """URDF files: read into a `Robot`, with every wrong thing named in one sentence."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from ..surface import Paint, Surface, box, cylinder, load_surface, sphere
 from ..world_object import Vector
 from .model import Link, LinkJoint, Mimic, Piece, Robot
 from .places import candidates
+
+logger = logging.getLogger(__name__)
 
 #: What to do where a file of a mesh is not found.
 Missing = Literal["refuse", "substitute"]
@@ -51,6 +54,7 @@ def load_robot(
     if reader.absent:
         reader.notices.append(_absent(path, reader.absent))
     joints = [reader.joint(each) for each in root.findall("joint")]
+    _warn_of_losses(root, joints, path)
     return Robot(root.get("name") or path.stem, *_sorted(links, joints, path), tuple(reader.notices))
 
 
@@ -68,6 +72,17 @@ def _root(path: Path) -> Element:
             f"{path}: expected a plain URDF, got xacro macros; expand them: `xacro in.urdf.xacro > out.urdf`"
         )
     return root
+
+
+def _warn_of_losses(root: Element, joints: Sequence[LinkJoint], path: Path) -> None:
+    """What the file says that worlds have no place for."""
+    if root.find("link/inertial/inertia") is not None:
+        logger.warning(
+            "%s: its inertia tensors are not kept: exports work them out of each link's shape and mass", path
+        )
+    if coupled := [joint.name for joint in joints if joint.mimic is not None]:
+        names = ", ".join(coupled)
+        logger.warning("%s: worlds keep no coupling of joints: there %s can move alone", path, names)
 
 
 def _absent(path: Path, absent: Mapping[str, Sequence[Path]]) -> str:
@@ -157,9 +172,12 @@ class _Reader:
             )
             for tag in ("visual", "collision")
         )
-        mass = element.find("inertial/mass")
+        inertial, mass = element.find("inertial"), element.find("inertial/mass")
         origin = element.find("inertial/origin")
-        center = None if origin is None else _numbers(origin, "xyz", (0.0, 0.0, 0.0), where)
+        # Without <origin> the centre is the link's own origin.
+        center = None if inertial is None else (0.0, 0.0, 0.0)
+        if origin is not None:
+            center = _numbers(origin, "xyz", (0.0, 0.0, 0.0), where)
         return Link(name, visual, collision, None if mass is None else _number(mass, "value", where), center)
 
     def piece(self, element: Element, where: str) -> Piece | None:

@@ -1,5 +1,6 @@
 """Surfaces as objects of a world: Gaussians, shape, pose and what is known of the material."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,13 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..gaussians import Gaussians
+from ..hull import convex_hull
 from ..pose import pose_from
-from ..shape import Shape
+from ..shape import Shape, is_closed, joined
 from ..world_object import Joint, Material, ObjectKind, WorldObject
 from .discs import discs
 from .layout import Layout
 from .painted import Surface
 from .shading import shaded
+
+logger = logging.getLogger(__name__)
 
 #: [m] length of a unit, by name.
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001, "inch": 0.0254, "ft": 0.3048}
@@ -26,6 +30,8 @@ UNITLESS = (".obj", ".stl", ".ply", ".dae")
 Z_UP_FROM_Y_UP = pose_from(torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]]), torch.zeros(3))
 #: Fewest Gaussians that an object is made of.
 FEWEST = 50
+#: A hull with so many times the volume of its mesh is worth a word.
+_ROOMY = 1.25
 #: Most Gaussians that are made at once.
 MOST = 20_000_000
 
@@ -116,7 +122,10 @@ def layout_things(layout: Layout) -> list[Thing]:
 def mesh_thing(
     path: Path, surface: Surface, name: str = "", kind: ObjectKind = ObjectKind.RIGID, up: str | None = None
 ) -> Thing:
-    """A mesh, turned so that z is up.
+    """A mesh, turned so that z is up, with its hull as its one convex part.
+
+    An open mesh that never moves gets none: it is often a floor or the inside of a room, which its hull would
+    fill.
 
     Args:
         path: the file, whose stem is the name if none is given.
@@ -130,13 +139,27 @@ def mesh_thing(
         raise ValueError(f'up: expected "y" or "z", got {axis!r}')
     if axis == "y":
         surface = surface.transformed(Z_UP_FROM_Y_UP)
-    return Thing(name or path.stem, surface, kind=kind, shape=Shape(surface.colored))
+    mesh, name = surface.colored, name or path.stem
+    fills = kind is ObjectKind.STATIC and not is_closed(mesh)
+    hull = None if fills else convex_hull(mesh)
+    if hull is not None and is_closed(mesh) and hull.volume > _ROOMY * mesh.volume:
+        logger.warning(
+            "%s: it collides as its convex hull, which fills its hollows (%.2g times its volume);"
+            " `gaussworld mesh` makes closer parts",
+            name,
+            hull.volume / max(mesh.volume, 1e-30),
+        )
+    return Thing(name, surface, kind=kind, shape=Shape(mesh, () if hull is None else (hull,)))
 
 
 def material_of(thing: Thing) -> Material:
     """Mass, volume and centre of mass, as far as the file and the shape tell."""
     material = Material()
-    volume = thing.shape.volume if thing.shape is not None else 0.0
+    volume = 0.0 if thing.shape is None else _volume(thing.shape)
+    if thing.shape is not None and thing.mass and not volume > 0:
+        # Without a volume there is no density, and so the mass that somebody stated would be lost.
+        hull = convex_hull(thing.shape.mesh)
+        volume = 0.0 if hull is None else hull.volume
     if volume > 0:
         material = material.with_values("shape", volume=volume)
         if thing.mass is not None and thing.mass > 0:
@@ -144,6 +167,13 @@ def material_of(thing: Thing) -> Material:
     if thing.center_of_mass is not None:
         material = material.with_values("user", center_of_mass=thing.center_of_mass)
     return material
+
+
+def _volume(shape: Shape) -> float:
+    """Of the surface if it is closed and faces outwards, else of the parts; 0 where nothing is enclosed."""
+    if is_closed(shape.mesh) and shape.mesh.volume > 0:
+        return shape.mesh.volume
+    return joined(shape.parts).volume if shape.parts else 0.0
 
 
 def _object(thing: Thing, count: int, detail: Detail, first_id: int, number: int) -> WorldObject:

@@ -92,4 +92,4 @@ def test_mistakes_get_a_sentence(stored: Path, tmp_path: Path) -> None:
     with Session(stored) as session:
         session.do(edit.Lock(edit.Target((2,)), True))
     with pytest.raises(ConfigError, match="not locked, got box"):
-        mesh(stored, config=QUICK)
+        mesh(stored, objects=("box",), config=QUICK)
