@@ -1,6 +1,6 @@
 """A reconstructed world in MuJoCo: do things rest where the splat shows them?
 
-    python benchmarks/simulators.py WORLD --out docs/pictures/mujoco.png
+    python benchmarks/simulators.py WORLD --out docs/pictures/mujoco.jpg
 
 Exports the world as MJCF and as URDF, lets MuJoCo run both for two seconds, and prints how far each object
 has moved. The picture shows the splats, and MuJoCo after these two seconds, from the same camera.

@@ -15,8 +15,8 @@ _FLAT = 1e-6
 def convex_hull(mesh: Mesh) -> Mesh | None:
     """The closed convex hull of a mesh, its faces looking outwards; None for a flat one.
 
-    One with more than 256 corners is that of the outermost vertices in so many evenly spread directions, which
-    never sticks out of the whole.
+    One with more than 256 corners is that of the outermost vertices in so many evenly spread directions,
+    which never sticks out of the whole.
 
     Raises:
         ModuleNotFoundError: scipy is not installed.

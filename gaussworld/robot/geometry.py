@@ -28,7 +28,7 @@ def posed_meshes(
         ValueError: an unknown joint, or a value outside of its limits.
     """
     base = torch.eye(4) if world_from_base is None else world_from_base
-    poses = base.float() @ robot.link_poses(robot.positions(joints))
+    poses = base.float() @ robot.link_poses(robot.positions(joints)).float()
     surfaces = {link.name: link_surface(link) for link in robot.links}
     return {
         name: surfaces[name].colored.transformed(pose)  # pyright: ignore[reportOptionalMemberAccess]

@@ -269,9 +269,10 @@ def _edited(
             edit = Hide(Target((number,)))
         try:
             done = [edit, *_joint_follows(world.find(number), move)]
+            there = world
             for each in done:
-                world = applied(each, world)
-            edits += done
+                there = applied(each, there)
+            world, edits = there, [*edits, *done]
         except EditError as error:
             yield Notice(f"{name} was left as it was: {error}")
     return world, edits

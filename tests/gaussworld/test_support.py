@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gaussworld import edit
-from gaussworld.gaussians import Gaussians
+from gaussworld.gaussians import HIDDEN, Gaussians
 from gaussworld.pose import pose_from, rotation_from_rotvec, transform_points
 from gaussworld.shape import Mesh, Shape
 from gaussworld.support import physical_edits, supports
@@ -69,6 +69,19 @@ def test_stacks_bridges_neighbours_and_things_in_the_air(shape):
     """Each rests on what is below it and touches it, not on what is beside it; by shapes and by Gaussians."""
     found = supports(_scene(shape))
     assert found == {1: (), 2: (1,), 3: (2,), 4: (1,), 5: (1,), 6: (4, 5), 7: (1,), 8: ()}
+
+
+@pytest.mark.parametrize("shape", [True, False])
+def test_what_is_hidden_holds_nothing_up(shape):
+    """A hidden object has no entry and carries nothing; nor do Gaussians that are hidden."""
+    world = _scene(shape)
+    assert supports(world.with_object(replace(world.objects[2], hidden=True))) == {
+        1: (), 3: (), 4: (1,), 5: (1,), 6: (4, 5), 7: (1,), 8: ()
+    }  # fmt: skip
+    block = world.objects[2].gaussians
+    veiled = replace(block, flags=block.flags | HIDDEN)
+    rows = world.with_object(replace(world.objects[2], gaussians=veiled, shape=None))
+    assert 2 not in supports(rows) and supports(rows)[3] == ()
 
 
 def test_up_may_point_anywhere():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import recon.joints
 from gaussworld import edit
 from gaussworld.gaussians import Gaussians
 from gaussworld.pose import pose_from, rotation_from_rotvec
@@ -118,3 +119,23 @@ def test_a_pose_that_is_not_rigid_is_refused():
     """A scaled matrix would give a wrong axis in silence."""
     with pytest.raises(ValueError, match="orthonormal"):
         joint_between(HOME, torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0])))
+
+
+def test_fits_run_on_one_thread(monkeypatch):
+    """Thousands of tiny operators wait for each other otherwise."""
+    seen, real = set(), recon.joints.motion_along
+
+    def watched(*arguments):
+        seen.add(torch.get_num_threads())
+        return real(*arguments)
+
+    monkeypatch.setattr(recon.joints, "motion_along", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        _between(_at("revolute", 0.0, 0.5))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    # The rest of it, after the fits, is one short operator.
+    assert seen and seen - {2} == {1}

@@ -92,6 +92,20 @@ def test_a_thing_that_is_gone_is_told_and_kept_by_a_dry_run(place, tmp_path, cap
         assert store.branch().revision == 1
 
 
+def test_a_joint_that_cannot_be_found_costs_nothing_else(place, tmp_path, capsys):
+    """The ball is gone and told so in a revision; that the crate never moved is the error at the end."""
+    stored = tmp_path / "kitchen.world"
+    place.world.save(stored)
+    pictures = place.photograph(place.world.without_object(BALL), tmp_path / "new", count=4)
+    quick = replace(QUICK, refit=False)
+    with pytest.raises(ConfigError, match=r"--joint crate: expected .*; its joint is as it was"):
+        update_verb(stored, (pictures,), joint="crate", json=True, config=quick)
+    told = json.loads(capsys.readouterr().out)
+    assert told["revision"] == 2 and told["joint"] is None and "--joint crate" in told["joint_problem"]
+    with Session(stored) as session:
+        assert session.world.find(BALL).hidden and session.world.find(CRATE).joint is None
+
+
 def test_a_thing_that_is_new_becomes_an_object(place, tmp_path):
     """Fitted where it stands; the rows of everything else only gain a flag at most."""
     before = place.world.without_object(BALL)

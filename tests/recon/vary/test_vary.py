@@ -13,6 +13,7 @@ from PIL import Image
 
 from gaussworld.edit import Grade
 from gaussworld.errors import ConfigError
+from gaussworld.gaussians import HIDDEN, Gaussians
 from gaussworld.io import load_capture
 from gaussworld.io.images import read_depth
 from gaussworld.log import Notice, drain
@@ -124,6 +125,42 @@ def test_reach_and_turn_are_limits(tabletop):
         old, new = world.objects[4].world_from_object, after.objects[4].world_from_object
         assert float((old[:2, 3] - new[:2, 3]).norm()) < 0.06
         assert torch.allclose(old[:3, :3], new[:3, :3], atol=1e-3)
+
+
+def test_reach_is_in_metres(tabletop):
+    """In a world of centimetres as well, measured between the places where things stand."""
+    config = replace(MOVES, reach=0.05, clearance=0.002)
+    world = tabletop().reframed(torch.eye(4), 100.0)
+    base, far = prepared(world, config), 0.0
+    for seed in range(5):
+        after = varied(base, config, seed).world
+        shift = (after.objects[4].world_from_object - world.objects[4].world_from_object)[:2, 3].norm()
+        assert float(shift) < 5.1
+        far = max(far, float(shift))
+    assert far > 1.0
+
+
+def test_what_is_hidden_is_in_nobodys_way(tabletop):
+    """Neither as a wall nor as clutter; hidden Gaussians are not points of a thing."""
+    world = tabletop(False)
+    post = world.objects[5]
+    high = [_highest(scene_of(world, MOVES).clutter)]
+    hidden = [replace(post, hidden=True), replace(post, gaussians=_all_hidden(post.gaussians))]
+    high += [_highest(scene_of(world.with_object(each), MOVES).clutter) for each in hidden]
+    assert high[0] > 0.25 and max(high[1:]) < 0.25
+    assert object_hulls(hidden[1]) == ()
+    (walls,) = scene_of(tabletop(), MOVES).walls
+    without = tabletop().with_object(replace(tabletop().objects[6], hidden=True))
+    (fewer,) = scene_of(without, MOVES).walls
+    assert len(walls) == len(fewer) + 1
+
+
+def _all_hidden(gaussians: Gaussians) -> Gaussians:
+    return replace(gaussians, flags=gaussians.flags | HIDDEN)
+
+
+def _highest(clutter) -> float:
+    return max((float(points[:, 2].max()) for points in clutter if len(points)), default=0.0)
 
 
 def test_unstacked_things_come_down(tabletop):

@@ -136,8 +136,14 @@ def test_tensors_are_those_that_torch_saved(tmp_path: Path, dtype: torch.dtype) 
             assert torch.equal(got, value.detach())
 
 
-def descriptor(shape: tuple[int, ...], stride: tuple[int, ...], offset: int = 0, count: int = 4) -> bytes:
-    """The pickle of one tensor as torch writes it, with numbers of our choice."""
+def descriptor(
+    shape: tuple[int, ...],
+    stride: tuple[int, ...],
+    offset: int = 0,
+    count: int = 4,
+    state: dict[str, Any] | None = None,
+) -> bytes:
+    """The pickle of one tensor as torch writes it, with numbers of our choice, which BUILD may change."""
     storage = ("storage", torch.FloatStorage, "0", "cpu", count)
 
     class Named(pickle.Pickler):
@@ -146,7 +152,8 @@ def descriptor(shape: tuple[int, ...], stride: tuple[int, ...], offset: int = 0,
 
     class Tensor:
         def __reduce__(self) -> tuple[Any, ...]:
-            return torch._utils._rebuild_tensor_v2, ("STORAGE", offset, shape, stride, False, None)
+            whole = torch._utils._rebuild_tensor_v2, ("STORAGE", offset, shape, stride, False, None)
+            return whole if state is None else (*whole, state)
 
     stream = io.BytesIO()
     Named(stream, 2).dump({"x": Tensor()})
@@ -174,6 +181,35 @@ def test_shapes_that_leave_their_bytes(
     with pytest.raises(FileFormatError):
         with open_checkpoint(path) as checkpoint:
             checkpoint.read(tensors_of(checkpoint.content)["x"])
+
+
+def test_tensors_cannot_be_changed_once_checked(tmp_path: Path) -> None:
+    """BUILD would write 64 Gi numbers past the check of the shape, for a file of 16 bytes."""
+    raw = descriptor((4,), (1,), state={"shape": (1 << 36,), "stride": (0,)})
+    with pytest.raises(FileFormatError, match="a changed tensor"):
+        with open_checkpoint(repacked(tmp_path / "a.ckpt", raw, _0=bytes(16))):
+            pass
+    # The storage itself: PROTO, the persistent id, BUILD.
+    storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
+    changed = b"\x80\x02" + storage + b"}X\x05\x00\x00\x00countJ\xff\xff\xff\x7fsb."
+    with pytest.raises(FileFormatError, match="a changed storage"):
+        with open_checkpoint(repacked(tmp_path / "b.ckpt", changed, _0=bytes(16))):
+            pass
+
+
+def test_reading_checks_the_shape_again(tmp_path: Path) -> None:
+    """However a description came to be, it stays within its bytes."""
+    path = repacked(tmp_path / "a.ckpt", descriptor((4,), (1,)), _0=bytes(16))
+    with open_checkpoint(path) as checkpoint:
+        with pytest.raises(FileFormatError, match="expected tensors within their bytes"):
+            checkpoint.read(Stored("0", 4, torch.float32, 0, (1 << 36,), (0,)))
+
+
+def test_methods_of_dictionaries_cannot_be_replaced(tmp_path: Path) -> None:
+    """BUILD on torch's dictionary would shadow `items` with a number."""
+    raw = b"\x80\x02ccollections\nOrderedDict\n)R}X\x05\x00\x00\x00itemsK\x01sb."
+    with open_checkpoint(repacked(tmp_path / "a.ckpt", raw)) as checkpoint:
+        assert tensors_of(checkpoint.content) == {}
 
 
 def test_descriptor_is_what_torch_writes(tmp_path: Path) -> None:
