@@ -10,6 +10,7 @@ import tyro
 from .. import io
 from ..errors import ConfigError
 from ..world import World
+from ..world_object import ObjectKind
 from .mjcf import save_mjcf
 from .nerfstudio.commands import export_dataset
 from .urdf import save_urdf
@@ -59,5 +60,13 @@ def export(
     world = io.load_world(source / _RUN_WORLD if io.holds_world(source / _RUN_WORLD) else source)
     made = save(world, folder)
     count = len(world.objects)
+    loose = [i for i in world.objects.values() if i.kind is ObjectKind.RIGID and i.supported_by == ()]
+    robots = any(item.kind is ObjectKind.ROBOT for item in world.objects.values())
     facts = {"file": str(made), "objects": count}
     print(json_text.dumps(facts, indent=2) if json else f"Wrote {made}: {count} object(s), for {opens}.")
+    if loose and not json:
+        names = ", ".join(item.name for item in loose[:8])
+        print(f"Rests on nothing and will fall: {names}. What is held or fixed is `set-kind` static.")
+    if robots and not json:
+        where = "keyframe home" if format == "mjcf" else "positions.json"
+        print(f"Robots stand as in the world at {where}; without it their joints go to zero.")

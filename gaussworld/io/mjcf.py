@@ -27,7 +27,8 @@ def save_mjcf(world: World, folder: Path, *, cameras: int = 4, ground: bool = Tr
     Static objects and bases of robots are fixed bodies, rigid ones and deformable ones move freely, and what
     has a joint moves along it, at the position it has now and within its limits; robots get position
     actuators that hold it. Each body's surface is a visual geom (group 2), its convex parts are colliders
-    (group 3); links without geometry are bodies without geoms. Masses and centres are those of the material, else of volume and density.
+    (group 3); links without geometry are bodies without geoms. Masses and centres are those of the material,
+    else of volume and density.
 
     Args:
         world: of known scale, its objects with shapes.

@@ -69,7 +69,8 @@ def corners_of(grid: Grid, margin: float = 4.0) -> Float[Tensor, "8 3"]:
 def floor_under(own: Gaussians, others: Gaussians, up: Float[Tensor, "3"]) -> float | None:
     """Coordinate along `up` of the level surface an object stands on; None where there is none.
 
-    The densest thin layer of other Gaussians around the foot of the object.
+    The densest thin layer of other Gaussians around its foot, sought farther and farther out, since a smooth
+    table has few of them.
 
     Args:
         own: the object's Gaussians, without strays, in the world frame.
@@ -83,18 +84,19 @@ def floor_under(own: Gaussians, others: Gaussians, up: Float[Tensor, "3"]) -> fl
     low, high = (torch.quantile(_sample(mine), q, dim=0) for q in (0.01, 0.99))
     size = float((high - low).amax())
     middle, reach = (low + high)[:2] / 2, 0.75 * float((high - low)[:2].norm())
-    near = (theirs[:, :2] - middle).norm(dim=1) < reach
-    near &= (theirs[:, 2] > low[2] - 0.15 * size) & (theirs[:, 2] < low[2] + 0.25 * (high - low)[2])
-    near &= others.opacities.detach() > 0.3
-    heights = theirs[near, 2].sort().values
-    if len(heights) < 20:
-        return None
-    ends = torch.searchsorted(heights, heights + _LAYER * size, right=True)
-    counts = ends - torch.arange(len(heights))
-    first = int(counts.argmax())
-    if int(counts[first]) < max(10, 0.2 * len(heights)):
-        return None
-    return float(heights[first : first + int(counts[first])].median())
+    level = (theirs[:, 2] > low[2] - 0.15 * size) & (theirs[:, 2] < low[2] + 0.25 * (high - low)[2])
+    level &= others.opacities.detach() > 0.3
+    for factor in (1, 2, 4):
+        near = level & ((theirs[:, :2] - middle).norm(dim=1) < factor * reach)
+        heights = theirs[near, 2].sort().values
+        if len(heights) < 20:
+            continue
+        ends = torch.searchsorted(heights, heights + _LAYER * size, right=True)
+        counts = ends - torch.arange(len(heights))
+        first = int(counts.argmax())
+        if int(counts[first]) >= max(10, 0.2 * len(heights)):
+            return float(heights[first : first + int(counts[first])].median())
+    return None
 
 
 def _sample(points: Tensor, most: int = 100_000) -> Tensor:

@@ -76,7 +76,10 @@ def update(
     if updated.changed and not dry_run:
         told["revision"] = _committed(world, base, branch.name, updated, told)
     _reported(out or world / "cache" / "update", before, updated, told)
-    lines = [*sentences(before, updated, dry_run), *_axis_lines(axis)]
+    lines = [
+        *sentences(before, updated, dry_run),
+        *_axis_lines(axis, wanted is not None and before.find(wanted).parent is not None),
+    ]
     if updated.changed and not dry_run:
         lines.append(
             f"Revision {told['revision']} of {branch.name}; `gaussworld world undo {world}` takes it back."
@@ -131,12 +134,12 @@ def _reported(out: Path, before: World, updated: Updated, told: dict[str, Any]) 
     write_image(out / "update.png", strip(before, updated))
 
 
-def _axis_lines(axis: JointEstimate | None) -> list[str]:
+def _axis_lines(axis: JointEstimate | None, mounted: bool) -> list[str]:
     if axis is None:
         return []
     direction, origin = (", ".join(f"{v:.3f}" for v in vector) for vector in (axis.axis, axis.origin))
     low, high = axis.limits
     return [
         f"  A {axis.kind} joint along ({direction}) through ({origin}), from {low:.3g} to {high:.3g}, as seen"
-        f" in {len(axis.positions)} states."
+        f" in {len(axis.positions)} states{', in the frame of what it is mounted on' * mounted}."
     ]

@@ -78,7 +78,7 @@ def test_a_robot_becomes_linked_objects(arm: str):
     assert base.material.mass == pytest.approx(2) and base.material.sources["density"] == "user"
     assert base.shape is not None and len(base.shape.parts) == 1 and len(base.gaussians) > 50
     robot = load_robot(arm)
-    wanted = robot.link_poses(robot.positions({"shoulder": 0.5}))
+    wanted = robot.link_poses(robot.positions({"shoulder": 0.5})).float()
     for item, row in ((base, 0), (upper, 1), (tip, 3)):
         moved = item.world_from_object.clone()
         moved[:3, 3] -= torch.tensor(pose[:3])
@@ -92,7 +92,7 @@ def test_joints_move_as_the_urdf_would(arm: str):
     Path(arm).unlink()
     for values in ({"upper": -0.7, "tip": 0.15}, {"tip": 0.02}, {"upper": 1.2}):
         world = SetJoints(1, values).apply(world)
-    wanted = robot.link_poses(robot.positions({"shoulder": 1.2, "reach": 0.02}))
+    wanted = robot.link_poses(robot.positions({"shoulder": 1.2, "reach": 0.02})).float()
     for number, row in ((1, 0), (2, 1), (3, 3)):
         assert torch.allclose(world.objects[number].world_from_object, wanted[row], atol=1e-5)
     joint = world.objects[3].joint

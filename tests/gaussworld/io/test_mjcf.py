@@ -203,3 +203,103 @@ def test_names_are_plain_and_unique() -> None:
     """Spaces, digits in front, other scripts, and repeats."""
     got = unique_names(["a b", "a_b", "3 cups", "鍋", "鍋", "world", "a/b"])
     assert got == ["a_b", "a_b_2", "object_3_cups", "object", "object_2", "object_world", "a_b_3"]
+
+
+def square(size: float, corners: int = 4) -> Mesh:
+    """A flat sheet of a triangle or two."""
+    vertices = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 0.0]]) * size
+    return Mesh(vertices[:corners], torch.tensor([[0, 1, 2], [0, 2, 3]])[: corners - 2])
+
+
+def nothing() -> Gaussians:
+    return dots(0)
+
+
+def compiled(world: World, folder: Path, **more):
+    mujoco = pytest.importorskip("mujoco")
+    return mujoco, mujoco.MjModel.from_xml_path(str(save_mjcf(world, folder, **more)))
+
+
+def test_links_without_geometry_are_bodies_without_geoms(tmp_path: Path) -> None:
+    """A root `world`, a carriage that slides without a shape, and `tool0`; the arm on it stands still."""
+    slide = Joint("prismatic", (1.0, 0.0, 0.0), limits=(-0.2, 0.2), position=0.1)
+    turn = Joint("revolute", (0.0, 1.0, 0.0), limits=(-2.0, 2.0), position=0.2)
+    robot = {"kind": ObjectKind.ROBOT}
+    items = [
+        replace(thing(1, "world", None, at(0, 0, 0.5), **robot), gaussians=nothing()),
+        replace(thing(2, "x", None, at(0.1, 0, 0.5), parent=1, joint=slide, **robot), gaussians=nothing()),
+        thing(3, "arm", box(0.3, 0.05, 0.05), at(0.1, 0, 0.6), parent=2, joint=turn, **robot),
+        replace(thing(4, "tool0", None, at(0.25, 0, 0.6), parent=3, **robot), gaussians=nothing()),
+        replace(thing(5, "left over", None, at(0.0, 0.0, 0.0)), gaussians=nothing()),
+    ]
+    mujoco, model = compiled(World({i.id: i for i in items}, (), 1.0, (0.0, 0.0, 1.0)), tmp_path)
+    assert model.nbody == 5 and model.nu == 2 and model.ngeom == 3
+    data = mujoco.MjData(model)
+    mujoco.mj_resetDataKeyframe(model, data, 0)
+    while data.time < 1:
+        mujoco.mj_step(model, data)
+    assert np.allclose(data.body("tool0").xpos, [0.25, 0, 0.6], atol=2e-3)
+
+
+def test_only_empty_things_is_refused(tmp_path: Path) -> None:
+    """Frames alone are no scene."""
+    item = replace(thing(1, "base", None, at(0.0, 0.0, 0.0), kind=ObjectKind.ROBOT), gaussians=nothing())
+    with pytest.raises(EditError, match="at least one object with a shape"):
+        save_mjcf(World({1: item}, (), 1.0, (0.0, 0.0, 1.0)), tmp_path)
+
+
+def test_loose_things_without_parts_rest_on_the_table(tmp_path: Path) -> None:
+    """They collide as their hulls, also where the surface is open, and weigh what these hold."""
+    whole = box(0.1, 0.1, 0.1).mesh
+    lidless = replace(whole, faces=whole.faces[2:])
+    for i, mesh in enumerate((whole, lidless)):
+        world = kitchen().with_object(thing(2, "box", Shape(mesh), at(0.1, 0.1, 0.45)))
+        mujoco, model = compiled(world, tmp_path / str(i))
+        assert model.body("box").mass[0] == pytest.approx(0.5, rel=1e-3)
+        data = mujoco.MjData(model)
+        while data.time < 1:
+            mujoco.mj_step(model, data)
+        assert data.body("box").xpos[2] == pytest.approx(0.45, abs=2e-3)
+
+
+def test_flat_parts_and_triangles_are_no_obstacle(tmp_path: Path) -> None:
+    """Parts without a volume are no colliders, and a surface that MuJoCo refuses is not drawn."""
+    shapes = (
+        Shape(square(0.1), (square(0.1),)),
+        Shape(square(0.1, 3), (square(0.1, 3),)),
+        Shape(square(0.1), (square(0.1), box(0.1, 0.1, 0.1).mesh)),
+        Shape(Mesh(square(0.1).vertices, torch.tensor([[0, 1, 2], [0, 2, 1]]))),
+    )
+    for i, (shape, geoms) in enumerate(zip(shapes, ((1, 0), (0, 0), (1, 1), (1, 0)))):
+        world = kitchen().with_object(thing(2, "sheet", shape, at(0.1, 0.1, 0.6)))
+        _, model = compiled(world, tmp_path / str(i))
+        mine = model.geom_bodyid == model.body("sheet").id
+        assert ((model.geom_group[mine] == 2).sum(), (model.geom_group[mine] == 3).sum()) == geoms
+        assert model.body("sheet").mass[0] > 0 and (model.body("sheet").inertia > 0).all()
+
+
+def test_parts_and_objects_of_the_same_name(tmp_path: Path) -> None:
+    """`cup_part0` is an object and a part of `cup`; `CUP` would be the same file on some systems."""
+    items = [
+        thing(1, "cup", box(0.1, 0.1, 0.1), at(0, 0, 0.1)),
+        thing(2, "cup_part0", box(0.2, 0.2, 0.2), at(1, 0, 0.1)),
+        thing(3, "CUP", box(0.3, 0.3, 0.3), at(2, 0, 0.2)),
+    ]
+    _, model = compiled(World({i.id: i for i in items}, (), 1.0, (0.0, 0.0, 1.0)), tmp_path)
+    assert model.nbody == 4 and model.ngeom == 7
+    files = [path.name.casefold() for path in (tmp_path / "meshes").iterdir()]
+    assert len(files) == len(set(files)) == 6
+    for name, size in (("cup", 0.1), ("cup_part0", 0.2), ("CUP_2", 0.3)):
+        assert model.body(name).mass[0] == pytest.approx(500 * size**3, rel=1e-3)
+        for geom in np.flatnonzero(model.geom_bodyid == model.body(name).id):
+            assert model.geom_rbound[geom] == pytest.approx(size * math.sqrt(3) / 2, rel=1e-3)
+
+
+def test_on_a_hidden_parent_things_are_free(tmp_path: Path) -> None:
+    """What carried it is not there, so nothing holds it; on a shown one it is fixed."""
+    tray = thing(9, "tray", box(0.2, 0.2, 0.01), at(1.0, 1.0, 0.5), kind=ObjectKind.STATIC)
+    cup = thing(10, "cup", box(0.05, 0.05, 0.1), at(1.0, 1.0, 0.56), parent=9)
+    for hidden in (False, True):
+        world = kitchen().with_object(replace(tray, hidden=hidden)).with_object(cup)
+        _, model = compiled(world, tmp_path / str(hidden))
+        assert model.body("cup").dofnum[0] == (6 if hidden else 0)

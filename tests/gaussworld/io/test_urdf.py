@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from gaussworld.edit.robot import AddRobot
 from gaussworld.errors import EditError
 from gaussworld.gaussians import Gaussians
 from gaussworld.io.urdf import save_urdf
@@ -164,3 +165,43 @@ def test_without_shape_is_refused(tmp_path: Path) -> None:
     bare = replace(scene().objects[1], shape=None)
     with pytest.raises(EditError, match="gaussworld mesh"):
         save_urdf(scene().with_object(bare), tmp_path)
+
+
+ARM = """<robot name="r"><link name="world"/><link name="arm"><inertial><mass value="2"/></inertial>
+<visual><geometry><box size="0.1 0.1 0.4"/></geometry></visual></link><link name="slider"/><link name="tip">
+<visual><geometry><sphere radius="0.05"/></geometry></visual></link>
+<joint name="a" type="revolute"><parent link="world"/><child link="arm"/><origin xyz="0 0 0.3"/>
+<axis xyz="0 1 0"/><limit lower="-1" upper="1"/></joint>
+<joint name="b" type="prismatic"><parent link="arm"/><child link="slider"/><origin xyz="0 0 0.2"/>
+<axis xyz="0 0 1"/><limit lower="0" upper="0.3"/></joint>
+<joint name="c" type="fixed"><parent link="slider"/><child link="tip"/></joint></robot>"""
+
+
+def test_a_robot_with_an_empty_base_goes_round(tmp_path: Path) -> None:
+    """Links without geometry are links without geometry again, and all stand where they stood."""
+    (tmp_path / "r.urdf").write_text(ARM)
+    world = AddRobot(str(tmp_path / "r.urdf"), {"a": 0.4, "b": 0.1}, gaussians=200).apply(
+        World({}, (), 1.0, (0.0, 0.0, 1.0))
+    )
+    path = save_urdf(world, tmp_path / "out")
+    robot = yourdfpy.URDF.load(str(path))
+    assert not robot.link_map["object_world"].visuals and not robot.link_map["slider"].visuals
+    assert robot.link_map["arm"].inertial.mass == pytest.approx(2)
+    robot.update_cfg(json.loads((path.parent / "positions.json").read_text()))
+    for name, item in zip(("object_world", "arm", "slider", "tip"), world.objects.values()):
+        assert np.allclose(robot.get_transform(name, "world"), item.world_from_object, atol=1e-5), name
+
+
+def test_a_thing_called_scene_keeps_off_the_scene(tmp_path: Path) -> None:
+    """In any case of its letters: some systems do not tell them apart."""
+    item = thing(1, "Scene", box(0.1, 0.1, 0.1), at(0.0, 0.0, 0.0))
+    save_urdf(World({1: item}, (), 1.0, (0.0, 0.0, 1.0)), tmp_path)
+    assert {path.name for path in tmp_path.glob("*.urdf")} == {"scene.urdf", "scene_object.urdf"}
+
+
+def test_on_a_hidden_parent_things_float(tmp_path: Path) -> None:
+    """What carried it is not in the file."""
+    tray = thing(1, "tray", box(0.2, 0.2, 0.01), at(0, 0, 0.5), kind=ObjectKind.STATIC, hidden=True)
+    cup = thing(2, "cup", box(0.05, 0.05, 0.1), at(0, 0, 0.56), parent=1)
+    robot = yourdfpy.URDF.load(str(save_urdf(World({1: tray, 2: cup}, (), 1.0, (0.0, 0.0, 1.0)), tmp_path)))
+    assert robot.joint_map["cup_to_world"].type == "floating"

@@ -173,3 +173,26 @@ def test_mesh_scale_and_mirror_images(tmp_path: Path):
     mesh = '<mesh filename="cube.obj" scale="-0.001 0.002 0.003"/>'
     robot = load_robot(write(tmp_path, ARM.replace('<box size="0.2 0.2 0.1"/>', mesh)))
     assert robot.link("base").visual[0].surface.mesh.volume == pytest.approx(6e-9, rel=1e-4)
+
+
+def test_limits_keep_their_digits(tmp_path: Path):
+    """A position at a limit that single precision does not have is within it, also the one at rest."""
+    text = ARM.replace('lower="-1" upper="1.5"', 'lower="999.7" upper="1000.1"')
+    robot = load_robot(write(tmp_path, text))
+    assert robot.limits[0].tolist() == [999.7, 1000.1] and robot.rest[0] == 999.7
+    assert robot.positions({"shoulder": 1000.1}).tolist()[0] == 1000.1
+    assert robot.positions(robot.rest.tolist()).tolist()[0] == 999.7
+
+
+def test_an_inertial_without_origin_is_about_the_links_own(tmp_path: Path):
+    """As the specification says; a link without <inertial> says nothing."""
+    robot = load_robot(write(tmp_path, ARM.replace('<origin xyz="0 0 0.1"/></inertial>', "</inertial>")))
+    assert robot.link("base").center_of_mass == (0, 0, 0) and robot.link("base").mass == 2
+    assert robot.link("upper").center_of_mass is None
+
+
+def test_what_worlds_do_not_keep_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Inertia tensors, and joints that follow others."""
+    inertia = '<inertia ixx="1" ixy="0" ixz="0" iyy="1" iyz="0" izz="1"/></inertial>'
+    load_robot(write(tmp_path, ARM.replace("</inertial>", inertia)))
+    assert "inertia tensors are not kept" in caplog.text and "there other can move alone" in caplog.text

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 import torch
 
 from gaussworld.errors import FileFormatError
-from gaussworld.shape import is_closed
+from gaussworld.hull import convex_hull
+from gaussworld.shape import Mesh, Shape, is_closed
 from gaussworld.surface import box, cylinder, load_surface, plane, sphere
 from gaussworld.surface.layout import load_layout
-from gaussworld.surface.objects import layout_things, material_of
+from gaussworld.surface.objects import Thing, layout_things, material_of, mesh_thing
 from gaussworld.world_object import ObjectKind
 
 trimesh = pytest.importorskip("trimesh")
@@ -175,3 +177,45 @@ def test_bad_files_of_layouts(tmp_path: Path, text: str, message: str):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(FileFormatError, match=message):
         load_layout(tmp_path / "a.json")
+
+
+def test_meshes_collide_as_their_hulls(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Closed or open, but for an open one that never moves, which its hull would fill, and a flat one."""
+    cube = trimesh.creation.box((0.1, 0.2, 0.3))
+    cube.export(tmp_path / "cube.obj")
+    trimesh.Trimesh(cube.vertices, cube.faces[2:], process=False).export(tmp_path / "lidless.obj")
+    for name in ("cube", "lidless"):
+        path = tmp_path / f"{name}.obj"
+        thing = mesh_thing(path, load_surface(path))
+        assert thing.shape is not None and len(thing.shape.parts) == 1 and is_closed(thing.shape.parts[0])
+        assert thing.shape.parts[0].volume == pytest.approx(0.006, rel=1e-4)
+        assert material_of(thing).volume == pytest.approx(0.006, rel=1e-4)
+    still = mesh_thing(path, load_surface(path), kind=ObjectKind.STATIC)
+    assert still.shape is not None and not still.shape.parts and material_of(still).volume is None
+    flat = mesh_thing(path, plane(1.0, 1.0))
+    assert flat.shape is not None and not flat.shape.parts and material_of(flat).volume is None
+    assert "hollows" not in caplog.text
+    trimesh.creation.annulus(0.4, 0.5, 0.1).export(tmp_path / "ring.obj")
+    mesh_thing(tmp_path / "ring.obj", load_surface(tmp_path / "ring.obj"))
+    assert "ring: it collides as its convex hull" in caplog.text
+
+
+def test_a_given_mass_is_kept_where_the_surface_is_open(tmp_path: Path):
+    """Volume is then that of the convex parts, or of the hull."""
+    cube = box((0.1, 0.1, 0.1)).mesh
+    lidless = replace(cube, faces=cube.faces[2:])
+    for shape in (Shape(lidless), Shape(lidless, (cube,))):
+        material = material_of(Thing("a", None, shape=shape, mass=2.0))
+        assert material.mass == pytest.approx(2.0) and material.volume == pytest.approx(0.001, rel=1e-4)
+    assert material_of(Thing("a", None, shape=Shape(plane(1.0, 1.0).mesh), mass=2.0)).mass is None
+
+
+def test_hulls_have_few_corners():
+    """A finely cut ball's lies within it and has almost its volume; a triangle has none."""
+    ball = trimesh.creation.icosphere(subdivisions=5, radius=1.0)
+    vertices = torch.from_numpy(np.array(ball.vertices, np.float32)) + 3
+    mesh = Mesh(vertices, torch.from_numpy(np.array(ball.faces, np.int32)))
+    hull = convex_hull(mesh)
+    assert hull is not None and is_closed(hull) and len(hull.vertices) <= 256
+    assert 0.96 * mesh.volume < hull.volume < mesh.volume
+    assert convex_hull(Mesh(vertices[:3], torch.tensor([[0, 1, 2]]))) is None
