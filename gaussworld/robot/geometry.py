@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..hull import convex_hull
 from ..shape import Mesh, Shape, joined
 from ..surface import Surface
 from ..surface.painted import merged
@@ -43,32 +44,17 @@ def link_surface(link: Link) -> Surface | None:
 
 
 def link_shape(link: Link) -> Shape | None:
-    """The surface of a link and the convex hulls of its collision geometry; None without geometry."""
+    """The surface of a link and the convex hulls of its collision geometry; None without geometry.
+
+    Flat pieces have no hull, and so are no parts.
+    """
     if not link.pieces:
         return None
-    parts = tuple(
-        piece.surface.mesh.transformed(piece.link_from_piece) if piece.convex else hull(_placed(piece).mesh)
-        for piece in link.collision
+    solids = (
+        _placed(piece).mesh if piece.convex else convex_hull(_placed(piece).mesh) for piece in link.collision
     )
+    parts = tuple(each for each in solids if each is not None)
     return Shape(joined([_placed(piece).colored for piece in link.pieces]), parts)
-
-
-def hull(mesh: Mesh) -> Mesh:
-    """The convex hull of a mesh, its faces looking outwards; flat meshes are joggled by rounding errors."""
-    from scipy.spatial import ConvexHull, QhullError
-
-    points = mesh.vertices.double().numpy()
-    try:
-        found = ConvexHull(points)
-    except QhullError:
-        found = ConvexHull(points, qhull_options="QJ")
-    used, index = torch.from_numpy(found.simplices).long().unique(return_inverse=True)
-    vertices = mesh.vertices[used]
-    faces = index.reshape(-1, 3)
-    a, b, c = vertices[faces].unbind(1)
-    inwards = (torch.linalg.cross(b - a, c - a) * (a - vertices.mean(0))).sum(1) < 0
-    faces[inwards] = faces[inwards][:, [0, 2, 1]]
-    return Mesh(vertices, faces)
 
 
 def _placed(piece: Piece) -> Surface:

@@ -196,3 +196,11 @@ def test_what_worlds_do_not_keep_is_told(tmp_path: Path, caplog: pytest.LogCaptu
     inertia = '<inertia ixx="1" ixy="0" ixz="0" iyy="1" iyz="0" izz="1"/></inertial>'
     load_robot(write(tmp_path, ARM.replace("</inertial>", inertia)))
     assert "inertia tensors are not kept" in caplog.text and "there other can move alone" in caplog.text
+
+
+def test_flat_collision_meshes_are_no_parts(tmp_path: Path):
+    """A triangle has no hull to collide with; the link keeps its surface."""
+    (tmp_path / "flat.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    robot = load_robot(write(tmp_path, ARM.replace('<sphere radius="0.03"/>', '<mesh filename="flat.obj"/>')))
+    shape = link_shape(robot.link("left"))
+    assert shape is not None and shape.parts == () and len(shape.mesh.faces) == 1

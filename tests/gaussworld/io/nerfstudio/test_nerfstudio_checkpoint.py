@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._utils
 
 from gaussworld import Gaussians
 from gaussworld.errors import FileFormatError
