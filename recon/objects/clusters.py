@@ -133,7 +133,7 @@ def with_crumbs(
         weights: how much of the pictures each makes up.
         spacing: [unit] between the points of a surface.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     sizes = torch.zeros(int(parts.max()) + 1).index_add_(0, parts, weights)
     made, there = parts.clone(), points.double().numpy()
@@ -142,7 +142,7 @@ def with_crumbs(
         large = ~mine & (sizes[parts] * _CRUMB > sizes[small])
         if not bool(mine.any()) or not bool(large.any()):
             continue
-        gaps, rows = cKDTree(there[large.numpy()]).query(there[mine.numpy()])
+        gaps, rows = KDTree(there[large.numpy()]).query(there[mine.numpy()])
         if float(gaps.min()) < _NEAR * spacing:
             made[mine] = parts[large][int(rows[gaps.argmin()])]
     # What a crumb went to may itself have been one.
