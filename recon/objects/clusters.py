@@ -133,18 +133,16 @@ def with_crumbs(
         weights: how much of the pictures each makes up.
         spacing: [unit] between the points of a surface.
     """
-    from scipy.spatial import KDTree
-
     sizes = torch.zeros(int(parts.max()) + 1).index_add_(0, parts, weights)
-    made, there = parts.clone(), points.double().numpy()
+    made = parts.clone()
     for small in sizes.argsort().tolist():
         mine = parts == small
         large = ~mine & (sizes[parts] * _CRUMB > sizes[small])
         if not bool(mine.any()) or not bool(large.any()):
             continue
-        gaps, rows = KDTree(there[large.numpy()]).query(there[mine.numpy()])
+        gaps, rows = (found[:, 0] for found in nearest(points[large], 1, points[mine]))
         if float(gaps.min()) < _NEAR * spacing:
-            made[mine] = parts[large][int(rows[gaps.argmin()])]
+            made[mine] = parts[large][rows[gaps.argmin()]]
     # What a crumb went to may itself have been one.
     return made if torch.equal(made, parts) else with_crumbs(made, points, weights, spacing)
 
