@@ -8,6 +8,7 @@ from gaussworld.errors import GaussWorldError
 from gaussworld.log import Done, Event, Notice, part
 from gaussworld.support import physical_edits
 from gaussworld.world import World
+from gaussworld.world_object import ObjectKind
 
 from .mesh.shapes import shapes
 from .objects.finding import MaskSource, RobotSource, finding
@@ -40,4 +41,9 @@ def _made(world: World, path: Path) -> Iterator[Event[World]]:
         world = edit.applied(edit.SetShape(number, shape), world)
     for each in physical_edits(world, {}):
         world = edit.applied(each, world)
+    names = [item.name for item in world.objects.values() if item.kind is ObjectKind.RIGID]
+    listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    yield Notice(
+        f"The world holds {len(names)} thing(s) that can be moved: {listed}. See `gaussworld world list`."
+    )
     yield Done(world)

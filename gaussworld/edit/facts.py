@@ -80,6 +80,11 @@ class SetJoint:
         )
         if not math.isfinite(self.position):
             raise ValueError(f"position: expected a finite number, got {self.position}")
+        if limits[0] <= limits[1] and not limits[0] <= self.position <= limits[1]:
+            raise ValueError(
+                f"position: expected a value within the limits {limits[0]:g} to {limits[1]:g}, got"
+                f" {self.position:g}"
+            )
         joint = Joint(self.kind, (x, y, z), self.origin, limits, self.position)
         kind = ObjectKind.ROBOT if robot else ObjectKind.ARTICULATED
         return world.with_object(replace(item, kind=kind, joint=joint))
