@@ -26,7 +26,7 @@ help: ## List the targets.
 
 install: $(STAMP) ## Create .venv with GaussWorld, its dependencies and the development tools.
 
-demo: $(STAMP) ## Fit Gaussians to a small tabletop scene: under a minute, after the install.
+demo: $(STAMP) ## Fit Gaussians to a small tabletop scene: about a minute, after the install.
 	$(BIN)/gaussworld demo $(ARGS)
 
 test: $(STAMP) ## Run the test suite.

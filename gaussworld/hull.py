@@ -3,6 +3,8 @@
 import math
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from .shape import Mesh
 
@@ -49,3 +51,14 @@ def _directions() -> torch.Tensor:
     angle = rows * (math.pi * (3 - math.sqrt(5)))
     across = (1 - z * z).sqrt()
     return torch.stack([across * angle.cos(), across * angle.sin(), z], 1)
+
+
+def within_hull(points: Float[Tensor, "m d"], outline: Float[Tensor, "k d"]) -> Bool[Tensor, " m"]:
+    """Which points lie in the convex hull of others; none where these lie on a line, or in a plane."""
+    from scipy.spatial import ConvexHull, QhullError
+
+    try:
+        sides = torch.from_numpy(ConvexHull(outline.detach().double().numpy()).equations)
+    except (QhullError, ValueError):
+        return torch.zeros(len(points), dtype=torch.bool)
+    return (points.detach().double() @ sides[:, :-1].T + sides[:, -1] <= 0).all(1)

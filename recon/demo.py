@@ -51,7 +51,7 @@ def main(out: Path = Path("out/demo"), config: TrainConfig = DEMO) -> None:
     """Ray-cast a small tabletop, fit Gaussians to the pictures on the CPU, and show both side by side.
 
     Writes side_by_side.png, turntable.mp4, scene.ply and the same as a world of things, images with
-    transforms.json, report.json and metrics.jsonl; takes well under a minute on two cores.
+    transforms.json, report.json and metrics.jsonl; takes about a minute on two cores.
 
     Args:
         out: folder for the results; one that an earlier demo wrote is written again.

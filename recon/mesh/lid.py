@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from gaussworld.gaussians import Gaussians, cat
+from gaussworld.hull import within_hull
 from gaussworld.pose import pose_from
 from gaussworld.shape import Mesh
 
@@ -98,7 +98,7 @@ def _lid(own: Gaussians, rider: Gaussians, up: Tensor, height: float) -> Gaussia
         return None
     x, y = (torch.arange(float(a), float(b) + step, step) for a, b in zip(low, high))
     spots = torch.cartesian_prod(x, y)
-    spots = spots[_within(spots, foot) & _within(spots, level[:, :2])]
+    spots = spots[within_hull(spots, foot) & within_hull(spots, level[:, :2])]
     if not len(spots):
         return None
     count = len(spots)
@@ -110,15 +110,3 @@ def _lid(own: Gaussians, rider: Gaussians, up: Tensor, height: float) -> Gaussia
         own.rgb.median(0).values.expand(count, 3),
     )
     return discs.transformed(pose_from(axes, torch.zeros(3)))
-
-
-def _within(points: Tensor, outline: Tensor) -> Tensor:
-    """Which points lie in the convex hull of others, in the plane."""
-    from scipy.spatial import ConvexHull, QhullError
-
-    try:
-        planes = ConvexHull(outline.double().numpy()).equations
-    except QhullError:
-        return torch.zeros(len(points), dtype=torch.bool)
-    inside = points.double().numpy() @ planes[:, :2].T + planes[:, 2] <= 0
-    return torch.from_numpy(np.asarray(inside.all(axis=1)))

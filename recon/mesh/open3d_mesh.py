@@ -93,7 +93,7 @@ def open3d() -> Any:
         import open3d
     except ImportError as error:
         raise MissingDependency(
-            "expected open3d to make meshes, found none; run `pip install open3d`"
+            "expected open3d for work on meshes, found none; run `pip install open3d`"
         ) from error
     except OSError as error:
         raise MissingDependency(

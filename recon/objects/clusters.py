@@ -4,9 +4,10 @@ import heapq
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from gaussworld.hull import within_hull
 from gaussworld.neighbors import nearest
 
 _NEIGHBOURS = 10
@@ -115,7 +116,7 @@ def with_floors(
             low, high = spans[large]
             bottom, top = spans[small]
             is_flat = top - bottom < _FLAT * (high - low) and top < low + _LOW * (high - low)
-            if is_flat and float(_inside(places[mine], places[parts == large]).float().mean()) > _WITHIN:
+            if is_flat and float(within_hull(places[mine], places[parts == large]).float().mean()) > _WITHIN:
                 made[mine] = large
                 break
     return made
@@ -153,17 +154,6 @@ def _span(heights: Float[Tensor, " m"]) -> tuple[float, float]:
         heights[:: max(1, len(heights) // 50_000)], torch.tensor([0.05, 0.95])
     ).tolist()
     return low, high
-
-
-def _inside(places: Float[Tensor, "m 2"], outline: Float[Tensor, "k 2"]) -> Bool[Tensor, " m"]:
-    """Which places lie within the convex hull of others."""
-    from scipy.spatial import ConvexHull, QhullError
-
-    try:
-        sides = torch.from_numpy(ConvexHull(outline.double().numpy()).equations)
-    except (QhullError, ValueError):
-        return torch.zeros(len(places), dtype=torch.bool)
-    return (places.double() @ sides[:, :2].T + sides[:, 2] <= 0).all(1)
 
 
 def _patches(

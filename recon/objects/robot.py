@@ -8,11 +8,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gaussworld.camera import Camera
-from gaussworld.errors import MissingDependency
 from gaussworld.gaussians import Gaussians
 from gaussworld.shape import Mesh
 from gaussworld.world_object import BACKGROUND_ID, ObjectKind
 
+from ..mesh.open3d_mesh import open3d
 from .found import Found
 
 #: A Gaussian whose deviations reach the surface from farther away is on it, but no farther than this many
@@ -85,7 +85,7 @@ def mesh_pictures(meshes: Sequence[Mesh], cameras: Sequence[Camera]) -> list[Int
     for camera in cameras:
         origin, directions = camera.rays()
         rays = torch.cat([origin.expand_as(directions), directions], dim=-1).float().contiguous()
-        hits = scene.cast_rays(_open3d().core.Tensor(rays.numpy()))["geometry_ids"].numpy().astype("int64")
+        hits = scene.cast_rays(open3d().core.Tensor(rays.numpy()))["geometry_ids"].numpy().astype("int64")
         found = torch.from_numpy(hits)
         pictures.append(torch.where(found < len(meshes), found + 1, BACKGROUND_ID))
     return pictures
@@ -100,7 +100,7 @@ def _signed_distances(mesh: Mesh, points: Tensor, reach: float) -> Float[Tensor,
     rows = ((points >= low) & (points <= high)).all(1).nonzero()[:, 0]
     if len(rows):
         scene = _scene([mesh])
-        asked = _open3d().core.Tensor(points[rows].numpy())
+        asked = open3d().core.Tensor(points[rows].numpy())
         # Three rays vote on what is inside, since meshes of robots are seldom closed.
         signed = scene.compute_signed_distance(asked, nsamples=3)
         distances[rows] = torch.from_numpy(signed.numpy())
@@ -108,19 +108,9 @@ def _signed_distances(mesh: Mesh, points: Tensor, reach: float) -> Float[Tensor,
 
 
 def _scene(meshes: Sequence[Mesh]) -> Any:
-    open3d = _open3d()
-    scene = open3d.t.geometry.RaycastingScene(nthreads=torch.get_num_threads())
+    package = open3d()
+    scene = package.t.geometry.RaycastingScene(nthreads=torch.get_num_threads())
     for mesh in meshes:
         vertices, faces = mesh.vertices.float().contiguous().numpy(), mesh.faces.contiguous().numpy()
-        scene.add_triangles(open3d.core.Tensor(vertices), open3d.core.Tensor(faces).to(open3d.core.uint32))
+        scene.add_triangles(package.core.Tensor(vertices), package.core.Tensor(faces).to(package.core.uint32))
     return scene
-
-
-def _open3d() -> Any:
-    try:
-        import open3d
-    except ImportError as error:
-        raise MissingDependency(
-            "expected open3d to measure distances to meshes, found none; run `pip install open3d`"
-        ) from error
-    return open3d

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from gaussworld.camera import Camera
 from gaussworld.capture import Capture, Frame
-from gaussworld.errors import MissingDependency
 from gaussworld.pose import transform_points
 from gaussworld.threads import one_torch_thread
 
+from ..mesh.open3d_mesh import open3d
 from .textures import Part, tabletop_parts
 
 #: Colour of the sky behind the scene; give it to the trainer so that truth and model agree.
@@ -126,14 +126,14 @@ def mesh_scene(parts: tuple[Part, ...]) -> MeshScene:
     Raises:
         MissingDependency: open3d or a system library it loads is missing.
     """
-    open3d = _open3d()
-    caster = open3d.t.geometry.RaycastingScene(nthreads=torch.get_num_threads())
+    package = open3d()
+    caster = package.t.geometry.RaycastingScene(nthreads=torch.get_num_threads())
     normals, first_face, count = [], [], 0
     for part in parts:
         vertices = transform_points(part.world_from_part, part.vertices)
         caster.add_triangles(
-            open3d.core.Tensor(vertices.contiguous().numpy()),
-            open3d.core.Tensor(part.faces.to(torch.int32).numpy()).to(open3d.core.uint32),
+            package.core.Tensor(vertices.contiguous().numpy()),
+            package.core.Tensor(part.faces.to(torch.int32).numpy()).to(package.core.uint32),
         )
         first_face.append(count)
         count += len(part.faces)
@@ -222,18 +222,4 @@ def _surface_points(
 
 
 def _open3d_rays(origins: Tensor, directions: Tensor) -> Any:
-    return _open3d().core.Tensor(torch.cat([origins, directions], dim=-1).contiguous().numpy())
-
-
-def _open3d() -> Any:
-    try:
-        import open3d
-    except ImportError as error:
-        raise MissingDependency(
-            "expected open3d to ray-cast meshes, found none; run `pip install open3d`"
-        ) from error
-    except OSError as error:
-        raise MissingDependency(
-            f"open3d could not load a system library ({error}); run `apt-get install libusb-1.0-0 libgl1`"
-        ) from error
-    return open3d
+    return open3d().core.Tensor(torch.cat([origins, directions], dim=-1).contiguous().numpy())
