@@ -53,6 +53,7 @@ def recon(
     at: float = 0.0,
     truth: Path | None = None,
     objects: bool = True,
+    masks: Path | None = None,
     place: Place = _PLACE,
     video: VideoConfig = _VIDEO,
     sfm: SfmConfig = _SFM,
@@ -73,12 +74,13 @@ def recon(
         at: [s] moment at which a rig of synchronised videos is reconstructed.
         truth: a capture with the true cameras of the same pictures, by file name; only to tell errors.
         objects: find the objects in the world, their shapes and masses, where they stand on something.
+        masks: a folder of id pictures of the objects, as for `gaussworld objects`; default: by geometry.
         place: frame and scale.
         video: how frames of a video are chosen.
         sfm: how cameras are found where the input has none.
         config: how Gaussians are fitted.
     """
-    options = ReconConfig(at, device, truth, objects, place, video, sfm)
+    options = ReconConfig(at, device, truth, objects, place, video, sfm, masks)
     print(summary(_followed(reconstruction(inputs, out, config, options, resume), "Reconstructing", out)))
 
 
@@ -91,6 +93,7 @@ def splat(
     device: Device = "auto",
     at: float = 0.0,
     objects: bool = True,
+    masks: Path | None = None,
     place: Place = _PLACE,
     config: TrainConfig = _NORMAL,
 ) -> None:
@@ -103,6 +106,7 @@ def splat(
         device: where to train; auto takes a GPU when gsplat can run on it.
         at: [s] moment at which a rig of synchronised videos is reconstructed.
         objects: find the objects in the world, their shapes and masses, where they stand on something.
+        masks: a folder of id pictures of the objects, as for `gaussworld objects`; default: by geometry.
         place: frame and scale.
         config: how Gaussians are fitted.
     """
@@ -112,7 +116,7 @@ def splat(
             f"{capture}: expected pictures with cameras, got a {source.kind.value}; use gaussworld recon, or"
             " gaussworld sfm first"
         )
-    options = ReconConfig(at, device, objects=objects, place=place)
+    options = ReconConfig(at, device, objects=objects, place=place, masks=masks)
     print(summary(_followed(reconstruction([capture], out, config, options, resume), "Fitting", out)))
 
 

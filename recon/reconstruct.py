@@ -51,6 +51,9 @@ class ReconConfig:
     place: PlaceConfig = field(default_factory=PlaceConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
     sfm: SfmConfig = field(default_factory=SfmConfig)
+    masks: Path | None = None
+    """A folder of id pictures of the objects, named like the pictures; by default objects are found by
+    geometry."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +134,8 @@ def reconstruction(
         ConfigError: `out` holds something else, or a run with other settings.
     """
     config, options = config or TrainConfig(), options or ReconConfig()
+    if options.masks is not None and not options.masks.is_dir():
+        raise CaptureError(f"--masks: expected a folder of masks, got {options.masks}, which is none")
     device = training_device(options.device)
     source = sniff(inputs)
     settings = settings_of(config, options.place, options.video, options.sfm) | {"at": repr(options.at)}
@@ -173,7 +178,7 @@ def reconstruction(
         # A world that somebody has edited stays theirs.
         if options.objects and not notice:
             clock.enter("objects")
-            world = yield from part(with_things(world, run.world), "Objects")
+            world = yield from part(with_things(world, run.world, options.masks), "Objects")
             keep_world(run.world, world, f"the objects of {title_of(inputs)}")
     run.write(finished=True)
     yield Done(Reconstruction(run, fit.gaussians.to("cpu"), placed.capture, read_report(run.folder)))

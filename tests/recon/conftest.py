@@ -10,7 +10,7 @@ def things_found(monkeypatch):
     """The worlds in which runs looked for objects; that has tests of its own, and takes its time."""
     asked = []
 
-    def with_things(world, path):
+    def with_things(world, path, masks=None):
         asked.append(path)
         yield Done(world)
 

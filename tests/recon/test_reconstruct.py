@@ -109,6 +109,14 @@ def test_objects_are_looked_for_unless_nobody_wants_them(scene, tmp_path, things
     assert len(things_found) == 1
 
 
+def test_masks_that_are_not_there_are_said_before_the_work(scene, tmp_path):
+    """A misspelt folder costs no training."""
+    options = ReconConfig(masks=tmp_path / "maskes")
+    with pytest.raises(CaptureError, match=r"--masks: expected a folder of masks, got .*maskes"):
+        reconstruct(scene, tmp_path / "run", config=CONFIG, options=options)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_finished_run_is_not_done_again(scene, tmp_path):
     """The second call answers from the folder."""
     first, _ = _run(scene, tmp_path / "out")

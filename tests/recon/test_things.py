@@ -3,12 +3,18 @@
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from gaussworld.camera import Camera
+from gaussworld.capture import Capture, Frame
 from gaussworld.gaussians import Gaussians, cat
+from gaussworld.io import save_cameras
+from gaussworld.io.images import write_image
 from gaussworld.log import Notice, drain
+from gaussworld.render import render
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind
+from recon.run import Run
 from recon.things import with_things
 
 
@@ -63,3 +69,23 @@ def test_where_nothing_stands_the_world_stays_whole():
     events = list(with_things(before, Path("desk.world")))
     assert any(isinstance(event, Notice) and "stays in one piece" in str(event) for event in events)
     assert list(events[-1].result.objects) == list(before.objects)
+
+
+def test_masks_say_what_the_things_are(tmp_path):
+    """With pictures of ids the objects are those, whatever their form, under the ids' numbers."""
+    whole = scene(block=True)
+    world = World.from_gaussians(whole.posed(), cameras=whole.cameras, metres_per_unit=1.0, up=whole.up)
+    run, masks = tmp_path / "run", tmp_path / "masks"
+    (run / "images").mkdir(parents=True)
+    masks.mkdir()
+    frames = []
+    for number, camera in enumerate(whole.cameras):
+        picture = render(whole.posed(), camera)
+        write_image(run / "images" / f"{number}.png", picture.rgb.clamp(0, 1))
+        blue = picture.rgb[..., 2] > 1.5 * picture.rgb[..., 0]
+        Image.fromarray((blue * 7).to(torch.uint8).numpy()).save(masks / f"{number}.png")
+        frames.append(Frame(camera, run / "images" / f"{number}.png"))
+    save_cameras(Capture(tuple(frames), metres_per_unit=1.0), Run(run).cameras)
+    found = drain(with_things(world, Run(run).world, masks)).result
+    assert sorted(found.objects) == [0, 7]
+    assert 450 < len(found.objects[7].gaussians) < 800
