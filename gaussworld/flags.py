@@ -44,7 +44,7 @@ def parse_flags(
     default: T | None = None,
     prog: str | None = None,
     description: str | None = None,
-    markers: Sequence[Any] = (tyro.conf.FlagCreatePairsOff,),
+    markers: Sequence[Any] = (),
 ) -> T:
     """Parse command-line flags with tyro into a dataclass or the result of a function that only binds them.
 
