@@ -2,17 +2,17 @@
 
 import json as json_text
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from gaussworld.errors import ConfigError
 from gaussworld.log import follow
 
-from .generate.config import StillConfig
+from .generate.episodes_config import GenerateConfig
+from .generate.produce import generate_episodes
 from .generate.still import generate_still
 
-_STILL = StillConfig()
+_CONFIG = GenerateConfig()
 
 
 def generate(
@@ -22,28 +22,31 @@ def generate(
     still: bool = False,
     workers: int | None = None,
     json: bool = False,
-    config: StillConfig = _STILL,
+    config: GenerateConfig = _CONFIG,
 ) -> None:
-    """Make simulated captures with known truth: RGB-D, ids, poses, meshes, masses and joints.
+    """Simulate manipulation: episodes of pushing, lifting, opening and bending things, with all that is true.
 
-    OUT becomes a capture that `gaussworld recon` reads, with truth.json, ids and meshes beside it; further
-    states of the same scene lie in OUT/state-1 and so on.
+    OUT becomes a set of episodes: tool paths, actions, poses, tracks of points, contacts, and with --cameras
+    calibrated RGB-D and ids of every moment (docs/episodes.md says how it is laid out). With --still it
+    becomes a capture of a scene at rest that `gaussworld recon` reads, with truth.json, ids and meshes beside
+    it; further states of the same scene lie in OUT/state-1 and so on.
 
     Args:
         out: the folder to make; one that was broken off is gone on with.
-        still: a scene at rest, seen by a ring of cameras.
-        workers: processes that draw; by default one for each core.
+        still: a scene at rest, seen by a ring of cameras, in place of episodes.
+        workers: processes that work; by default one for each core.
         json: print JSON for programs.
-        config: what is in the scene, and how it is seen.
+        config: what is in the scene, what happens, and how it is seen.
     """
-    if not still:
-        raise ConfigError("expected --still, the only kind of capture that is made so far; add --still")
-    done = follow(generate_still(out, config, workers), "Simulating")
-    if json:
-        made = done.result
-        facts = {
+    if still:
+        made = follow(generate_still(out, config.still, workers), "Simulating").result
+        facts: dict[str, Any] = {
             "folders": [str(folder) for folder in made.folders],
             "views": made.views,
             "drawn": made.drawn,
         }
+    else:
+        done = follow(generate_episodes(out, config.moving, workers), "Simulating").result
+        facts = {"folder": str(done.folder), **{k: getattr(done, k) for k in ("episodes", "steps", "made")}}
+    if json:
         print(json_text.dumps(facts))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .world_object import Joint, Material, ObjectKind, WorldObject
 
     # Spokes are not imported here, not even for types: see the functions that _SPOKES names.
+    predict: Callable[..., Any]
     reconstruct: Callable[..., Any]
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "load_framing",
     "load_world",
     "look_at",
+    "predict",
     "psnr",
     "reconstruct",
     "render",
@@ -73,7 +75,7 @@ __all__ = [
 ]
 
 #: Verbs of the spokes, named as strings so that the hub imports none of them.
-_SPOKES = {"reconstruct": "recon.reconstruct:reconstruct"}
+_SPOKES = {"predict": "dynamics.predict:predict", "reconstruct": "recon.reconstruct:reconstruct"}
 
 _HOMES = {
     "Action": "state",

@@ -50,7 +50,29 @@ VERBS: dict[str, Verb] = {
     ),
     "update": Verb("recon.update.commands:update", "Bring a world up to date with new pictures.", "Objects"),
     "vary": Verb("recon.vary.commands:vary", "Make randomised copies of a world, with labels.", "Objects"),
-    "generate": Verb("dynamics.commands:generate", "Make simulated captures with known truth.", "Simulation"),
+    "generate": Verb(
+        "dynamics.commands:generate",
+        "Simulate manipulation, or a scene at rest, with known truth.",
+        "Dynamics",
+    ),
+    "import episode": Verb(
+        "dynamics.episodes.commands:import_episode",
+        "Make a world of an episode's first moment.",
+        "Dynamics",
+    ),
+    "import lerobot": Verb(
+        "dynamics.lerobot.commands:import_lerobot", "Make episodes of a LeRobot dataset.", "Dynamics"
+    ),
+    "predict": Verb(
+        "dynamics.predict_commands:predict",
+        "Predict what a world will look like if tools do this.",
+        "Dynamics",
+    ),
+    "identify": Verb(
+        "dynamics.identify.commands:identify_verb",
+        "Find materials with which physics fits a recording.",
+        "Dynamics",
+    ),
     **{
         f"world {name}": Verb(
             f"gaussworld.store.commands:{name.replace('list', 'list_objects')}", text, "Worlds"
@@ -87,6 +109,7 @@ VERBS: dict[str, Verb] = {
 
 #: The dataclass behind each folder of presets.
 PRESET_TYPES: dict[str, str] = {
+    "lerobot": "dynamics.lerobot.config:LeRobotConfig",
     "render": "gaussworld.render.contract:RenderSettings",
     "scenes": "dynamics.generate.config:StillConfig",
     "train": "recon.fit:TrainConfig",

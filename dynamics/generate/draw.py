@@ -1,5 +1,6 @@
 """Drawing a simulated scene with MuJoCo: colour, z-depth and true ids of calibrated cameras."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from gaussworld.camera import Camera
 
-from .mjcf import DRAWN, compiled, mujoco_module, no_opengl, object_of_geom, place
+from .flex import Flex
+from .flex_body import flex_ids
+from .mjcf import DRAWN, compiled, mujoco_module, object_of_geom, place, why_not_drawn
 from .scene import SceneState, SimScene
 
 _FINER = 2
@@ -32,7 +35,9 @@ class SimView:
 class Artist:
     """Draws one scene in any state, from any pinhole camera whose principal point is the middle."""
 
-    def __init__(self, scene: SimScene, width: int, height: int, model: Any = None) -> None:
+    def __init__(
+        self, scene: SimScene, width: int, height: int, model: Any = None, flexes: Sequence[Flex] = ()
+    ) -> None:
         """Open an off-screen context.
 
         Args:
@@ -40,6 +45,7 @@ class Artist:
             width: [px]
             height: [px]
             model: of the scene, drawn; compiled here if None.
+            flexes: what bends in it.
 
         Raises:
             MissingDependency: mujoco is not installed.
@@ -50,15 +56,22 @@ class Artist:
         self.data = mujoco.MjData(self.model)
         visual = self.model.vis.global_
         visual.offwidth, visual.offheight = _FINER * width, _FINER * height
-        self._owner = object_of_geom(self.model, scene)
+        self._owner, self._flexes = object_of_geom(self.model, scene), flexes
         self._option = mujoco.MjvOption()
         self._option.geomgroup[:] = 0
         self._option.geomgroup[DRAWN] = 1
         self._coarse, self._fine = (_renderer(self.model, width * k, height * k) for k in (1, _FINER))
+        # Depth and ids know no shadows, which are half of the work.
+        self._coarse.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
 
     def show(self, state: SceneState) -> None:
         """Put everything where a state says."""
         place(self.model, self.data, self.scene, state)
+
+    def show_positions(self, qpos: Float[np.ndarray, " q"]) -> None:
+        """Put everything where MuJoCo's own positions of the model say."""
+        self.data.qpos[:] = qpos
+        mujoco_module().mj_forward(self.model, self.data)
 
     def draw(self, camera: Camera) -> SimView:
         """What a camera sees of the state shown last."""
@@ -73,10 +86,17 @@ class Artist:
         depth = torch.from_numpy(coarse.render().copy())
         coarse.disable_depth_rendering()
         coarse.enable_segmentation_rendering()
-        geoms = coarse.render()[..., 0]
+        ids = self._ids(coarse.render())
         coarse.disable_segmentation_rendering()
-        ids = np.where(geoms >= 0, self._owner[geoms], 0).astype(np.int32)
         return SimView(rgb, depth, torch.from_numpy(ids))
+
+    def _ids(self, segmentation: Int[np.ndarray, "h w 2"]) -> Int[np.ndarray, "h w"]:
+        """The object of what MuJoCo drew at every pixel, which it gives as a row and a type."""
+        rows, types = segmentation[..., 0], segmentation[..., 1]
+        geoms = types == mujoco_module().mjtObj.mjOBJ_GEOM
+        ids = np.where(geoms, self._owner[np.where(geoms, rows, 0)], 0).astype(np.int32)
+        elastic = flex_ids(self.model, self._flexes, segmentation)
+        return np.where(elastic > 0, elastic, ids)
 
     def close(self) -> None:
         """Give the contexts back."""
@@ -96,4 +116,4 @@ def _renderer(model: Any, width: int, height: int) -> Any:
     try:
         return mujoco.Renderer(model, height, width)
     except Exception as error:  # MuJoCo's GL back ends raise anything from ImportError to FatalError.
-        raise no_opengl(error) from error
+        raise why_not_drawn(error) from error

@@ -1,7 +1,8 @@
 """`Form`: the surface of a simulated object as turned and extruded pieces, with charts to paint them on."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,6 +23,18 @@ _MAX_TEXELS = 1536
 COARSER = 1.0
 #: Texels around a chart that continue it, so that filtering never mixes two charts.
 _GUTTER = 4
+
+
+@contextmanager
+def coarser(factor: float) -> Iterator[None]:
+    """Forms that are made, and paintings that are painted, in the block have so much wider texels."""
+    global COARSER  # noqa: PLW0603 - texels are asked for far below what knows how fine they shall be.
+    before = COARSER
+    COARSER = before * factor
+    try:
+        yield
+    finally:
+        COARSER = before
 
 
 @dataclass(frozen=True, eq=False)

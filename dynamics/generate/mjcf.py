@@ -34,11 +34,11 @@ TIMESTEP = 0.002
 
 
 def mujoco_module() -> Any:
-    """The package, or how to get it.
+    """The package, or how to get it; where it finds no OpenGL library it simulates, and does not draw.
 
     Raises:
         MissingDependency: it is not installed.
-        BackendUnavailable: it found no OpenGL library.
+        BackendUnavailable: it cannot be imported even so.
     """
     # MuJoCo reads this once, when it is first imported; elsewhere it finds its own way.
     if sys.platform.startswith("linux"):
@@ -50,8 +50,22 @@ def mujoco_module() -> Any:
             f"expected mujoco to simulate scenes, found no {error.name}; run `pip install 'gaussworld[sim]'`"
         ) from error
     except Exception as error:  # What it imports for OpenGL raises anything from OSError to AttributeError.
-        raise no_opengl(error) from error
+        _missing.append(error)
+        os.environ["MUJOCO_GL"] = "disable"
+        try:
+            import mujoco
+        except Exception:
+            raise no_opengl(error) from error
     return mujoco
+
+
+def why_not_drawn(error: Exception) -> BackendUnavailable:
+    """What to say when a renderer cannot be had: the first complaint about OpenGL there was."""
+    return no_opengl(_missing[0] if _missing else error)
+
+
+#: What OpenGL's absence raised when mujoco was first imported.
+_missing: list[Exception] = []
 
 
 def no_opengl(error: Exception) -> BackendUnavailable:
@@ -81,6 +95,7 @@ def spec_of(scene: SimScene, drawn: bool = True) -> Any:
     spec = mujoco.MjSpec()
     spec.modelname = "gaussworld"
     spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
+    spec.compiler.degree = False
     spec.option.timestep = TIMESTEP
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
@@ -88,24 +103,24 @@ def spec_of(scene: SimScene, drawn: bool = True) -> Any:
     for item in scene.objects:
         _add_body(spec, item, drawn)
     if drawn:
-        _add_room(spec, scene)
-        _add_lamps(spec, scene)
+        add_room(spec, scene)
+        add_lamps(spec, scene)
     return spec
 
 
 def _add_body(spec: Any, item: SceneObject, drawn: bool) -> None:
     # What has a joint hangs in the world too, not in its parent: `place` puts both where they belong.
-    body = spec.worldbody.add_body(name=_name(item))
+    body = spec.worldbody.add_body(name=body_name(item))
     body.mocap = item.joint is None and item.kind is not ObjectKind.RIGID
     if item.kind is ObjectKind.RIGID:
-        body.add_freejoint(name=f"{_name(item)}_free")
+        body.add_freejoint(name=f"{body_name(item)}_free")
     if item.joint is not None:
         _add_joint(body, item, item.joint)
-    _weigh(body, item)
+    weigh(body, item)
     _add_parts(spec, body, item)
     if drawn:
         for i, piece in enumerate(item.form.pieces):
-            _add_painted(spec, body, f"{_name(item)}_skin{i}", piece, item.look(i))
+            add_painted(spec, body, f"{body_name(item)}_skin{i}", piece, item.look(i))
 
 
 def _add_parts(spec: Any, body: Any, item: SceneObject) -> None:
@@ -113,7 +128,7 @@ def _add_parts(spec: Any, body: Any, item: SceneObject) -> None:
     mujoco = mujoco_module()
     contype, conaffinity = _MEETS[item.kind]
     for i, part in enumerate(item.form.shape.parts):
-        name = f"{_name(item)}_part{i}"
+        name = f"{body_name(item)}_part{i}"
         spec.add_mesh(
             name=name,
             uservert=part.vertices.double().numpy().ravel(),
@@ -137,7 +152,7 @@ def _add_joint(body: Any, item: SceneObject, joint: Joint) -> None:
     mujoco = mujoco_module()
     hinge = joint.kind == "revolute"
     body.add_joint(
-        name=f"{_name(item)}_joint",
+        name=f"{body_name(item)}_joint",
         type=mujoco.mjtJoint.mjJNT_HINGE if hinge else mujoco.mjtJoint.mjJNT_SLIDE,
         axis=joint.axis,
         pos=joint.origin,
@@ -148,7 +163,7 @@ def _add_joint(body: Any, item: SceneObject, joint: Joint) -> None:
     )
 
 
-def _weigh(body: Any, item: SceneObject) -> None:
+def weigh(body: Any, item: SceneObject) -> None:
     """Mass and inertia of the evenly filled surface.
 
     The second moments are sums over the tetrahedra between the faces and the centre (Blow and Binstock 2004,
@@ -170,7 +185,8 @@ def _weigh(body: Any, item: SceneObject) -> None:
     body.fullinertia = inertia[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]]
 
 
-def _add_painted(spec: Any, body: Any, name: str, piece: Piece, look: Look) -> None:
+def add_painted(spec: Any, body: Any, name: str, piece: Piece, look: Look) -> None:
+    """A mesh that is drawn and never collides."""
     mujoco = mujoco_module()
     _add_material(spec, name, painted(look, piece.chart.texels()))
     spec.add_mesh(
@@ -235,7 +251,7 @@ def _add_floor(spec: Any, scene: SimScene, look: Look) -> None:
     )
 
 
-def _add_room(spec: Any, scene: SimScene) -> None:
+def add_room(spec: Any, scene: SimScene) -> None:
     """Floor and walls, which are the background: something that stands still behind everything."""
     wide, deep = scene.room
     tall, thick = deep + 1.6, 0.05
@@ -250,10 +266,11 @@ def _add_room(spec: Any, scene: SimScene) -> None:
     for i, (x, y) in enumerate(((1, 0), (-1, 0), (0, 1), (0, -1))):
         sides = (thick if x else 2 * wide + 2 * thick, thick if y else 2 * wide)
         at = (x * (wide + thick / 2), y * (wide + thick / 2), middle)
-        _add_painted(spec, room, f"wall{i}", box(*sides, tall, at, _ROOM_TEXEL), wall)
+        add_painted(spec, room, f"wall{i}", box(*sides, tall, at, _ROOM_TEXEL), wall)
 
 
-def _add_lamps(spec: Any, scene: SimScene) -> None:
+def add_lamps(spec: Any, scene: SimScene) -> None:
+    """Lamps that stay where they are, and the camera that is aimed later."""
     mujoco = mujoco_module()
     dark = [0.0, 0.0, 0.0]
     spec.visual.headlight.active = 1
@@ -285,22 +302,22 @@ def place(model: Any, data: Any, scene: SimScene, state: SceneState) -> None:
     data.qvel[:] = 0
     for item in scene.objects:
         pose7 = pose7_of(state.poses[item.id])
-        body = model.body(_name(item))
+        body = model.body(body_name(item))
         if item.kind is ObjectKind.RIGID:
-            start = model.joint(f"{_name(item)}_free").qposadr[0]
+            start = model.joint(f"{body_name(item)}_free").qposadr[0]
             data.qpos[start : start + 7] = pose7
         elif item.joint is None:
             data.mocap_pos[body.mocapid[0]], data.mocap_quat[body.mocapid[0]] = pose7[:3], pose7[3:]
         else:
             model.body_pos[body.id], model.body_quat[body.id] = pose7[:3], pose7[3:]
-            joint = model.joint(f"{_name(item)}_joint")
+            joint = model.joint(f"{body_name(item)}_joint")
             data.qpos[joint.qposadr[0]] = state.positions.get(item.id, 0.0)
     mujoco.mj_forward(model, data)
 
 
 def body_pose(data: Any, item: SceneObject) -> Float[np.ndarray, "4 4"]:
     """`world_from_object` [m] as simulated."""
-    body = data.body(_name(item))
+    body = data.body(body_name(item))
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = body.xmat.reshape(3, 3), body.xpos
     return pose
@@ -308,7 +325,7 @@ def body_pose(data: Any, item: SceneObject) -> Float[np.ndarray, "4 4"]:
 
 def object_of_geom(model: Any, scene: SimScene) -> Int[np.ndarray, " g"]:
     """The object id of every geom; 0 for the room."""
-    ids = {_name(item): item.id for item in scene.objects}
+    ids = {body_name(item): item.id for item in scene.objects}
     return np.array([ids.get(model.body(body).name, 0) for body in model.geom_bodyid], dtype=np.int64)
 
 
@@ -317,5 +334,6 @@ def pose7_of(pose: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "7"]:
     return np.concatenate([pose[:3, 3], quats_from_rotation(torch.from_numpy(pose[:3, :3].copy())).numpy()])
 
 
-def _name(item: SceneObject) -> str:
+def body_name(item: SceneObject) -> str:
+    """What an object's body, and the names of what is in it begin with, are called in a model."""
     return f"{item.id:02d}_{item.name.replace(' ', '_')}"

@@ -56,6 +56,8 @@ class SceneObject:
     """In the object's frame, at position 0."""
     home: Float[np.ndarray, "4 4"] | None = None
     """[m] `world_from_object` of what has its place in the scene; None for what is put somewhere."""
+    density: float | None = None
+    """[kg/m^3] None is that of its substance."""
 
     def __post_init__(self) -> None:
         if self.id < 1:
@@ -74,8 +76,9 @@ class SceneObject:
 
     @property
     def mass(self) -> float:
-        """[kg] density of its substance times volume."""
-        return SUBSTANCES[self.category].density * self.volume
+        """[kg] density times volume."""
+        density = SUBSTANCES[self.category].density if self.density is None else self.density
+        return density * self.volume
 
     @property
     def radius(self) -> float:

@@ -26,7 +26,7 @@ def mesh_name(item: SceneObject) -> str:
 def write_meshes(scene: SimScene, folder: Path) -> None:
     """Write every object's closed surface in its own frame [m]."""
     for item in scene.objects:
-        _write_ply(item.form.shape.mesh, folder / mesh_name(item))
+        write_ply(item.form.shape.mesh, folder / mesh_name(item))
 
 
 def _entry(
@@ -61,7 +61,7 @@ def _joint(item: SceneObject, state: SceneState) -> dict[str, Any] | None:
     }
 
 
-def _write_ply(mesh: Mesh, path: Path) -> None:
+def write_ply(mesh: Mesh, path: Path) -> None:
     """A binary PLY of vertices and triangles."""
     header = (
         "ply\nformat binary_little_endian 1.0\n"

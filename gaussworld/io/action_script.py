@@ -17,6 +17,7 @@ from .json_object import read_object
 FORMAT, VERSION = "gaussworld actions", 1
 #: What actions mean where a file does not say: targets of one tool in the world's frame, ten a second.
 DEFAULT_SPEC = ActionSpec("tool_pose", 1, "world", "m", 10.0)
+_PAIRS = ([list, list], [tuple, tuple])
 MAX_BYTES, MAX_STEPS = 256 << 20, 1_000_000
 
 
@@ -70,8 +71,9 @@ def spec_from_record(record: Any) -> ActionSpec:
     values: dict[str, Any] = known | record
     limits = values["limits"]
     if limits is not None:
-        low, high = limits
-        values["limits"] = tuple(map(float, low)), tuple(map(float, high))
+        if not isinstance(limits, list | tuple) or [type(each) for each in limits] not in _PAIRS:
+            raise ValueError(f"spec.limits: expected lists of lowest and highest, got {limits!r:.60}")
+        values["limits"] = tuple(tuple(map(float, each)) for each in limits)
     size, rate = values["size"], values["rate_hz"]
     if not isinstance(size, int) or isinstance(size, bool) or isinstance(rate, bool | str):
         raise ValueError(f"spec: expected a whole size and a rate in 1/s, got {size!r} and {rate!r}")
@@ -104,7 +106,9 @@ def read_json(path: Path) -> ActionFile:
     tools = record.get("tools", [record["tool"]] if "tool" in record else [])
     if not isinstance(tools, list) or not all(isinstance(each, str | dict) for each in tools):
         raise ValueError(f"tools: expected names or records of tools, got {tools!r:.60}")
-    spec = spec_from_record({"size": max(1, len(tools))} | record.get("spec", {}))
+    stated = record.get("spec", {})
+    sized = {"size": max(1, len(tools))} | stated if isinstance(stated, dict) else stated
+    spec = spec_from_record(sized)
     if spec.kind != "tool_pose":
         raise ValueError(f"spec: expected tool_pose in a .json, got {spec.kind}; use a .safetensors")
     rows, start = _via(record, spec) if "via" in record else _steps(record, spec)

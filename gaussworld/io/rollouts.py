@@ -1,4 +1,4 @@
-"""Files of rollouts: every tensor of the states and actions to the bit, with what made them, as safetensors."""
+"""Files of rollouts: the states and actions to the bit, and what made them, as safetensors."""
 
 import json
 from collections.abc import Mapping

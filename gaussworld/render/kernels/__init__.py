@@ -63,6 +63,23 @@ class ProjectedInput(ctypes.Structure):
     ]
 
 
+class SkinInput(ctypes.Structure):
+    """Mirror of `SkinInput` in skinning.cpp."""
+
+    _fields_ = [
+        ("n", c_int64),
+        *((name, c_void_p) for name in ("points", "axes", "quats", "rows", "weights", "carriers")),
+        *((name, c_int32) for name in ("holds", "sweeps")),
+        *((name, c_float) for name in ("round", "tiny")),
+    ]
+
+
+class SkinOutput(ctypes.Structure):
+    """Mirror of `SkinOutput` in skinning.cpp."""
+
+    _fields_ = [(name, c_void_p) for name in ("means", "quats", "log_scales", "turns")]
+
+
 _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "gw_instruction_set": (c_char_p, []),
     "gw_best_variant": (c_char_p, []),
@@ -96,6 +113,7 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "gw_cells_sort": (c_int, [c_void_p, c_int64, c_double, *[c_void_p] * 7]),
     "gw_cells_parts": (c_int, [c_void_p] * 2),
     "gw_cells_reach": (c_int, [c_void_p] * 3),
+    "gw_skin": (c_int, [POINTER(SkinInput), POINTER(SkinOutput)]),
 }
 
 

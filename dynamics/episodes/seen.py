@@ -1,0 +1,79 @@
+"""`seen_world`: an episode's world at time 0 as its cameras see it, and not as the simulator knows it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gaussworld.config import load_config
+from gaussworld.io import load_world
+from gaussworld.log import Done, Event, part
+from gaussworld.pose import invert_pose, pose_from_pose7
+from gaussworld.verbs import resolve
+from gaussworld.world import World
+from gaussworld.world_object import Joint, WorldObject
+
+from .episode import Episode, EpisodeObject
+
+
+def seen_world(episode: Episode, folder: Path, preset: str = "preview") -> Iterator[Event[World]]:
+    """Reconstruct the first RGB-D frames, cut them into objects by their segmentation, and give these shapes.
+
+    Form, place and colour of everything are what the pictures show; masses and frictions are defaults. From
+    the episode's card come names, kinds, and the axes of joints, which nobody can see in one moment.
+
+    Args:
+        episode: with pictures.
+        folder: for the reconstruction, a run folder; a finished one is used again.
+        preset: how finely, one of `gaussworld recon`'s presets.
+
+    Raises:
+        CaptureError: the episode was not drawn.
+    """
+    start = episode.start
+    config = load_config(cast(type, resolve("recon.fit:TrainConfig")), preset, group="train")
+    options = resolve("recon.reconstruct:ReconConfig")(masks=start / "ids")
+    yield from part(resolve("recon.reconstruct:reconstruction")([start], folder, config, options), "Seeing")
+    yield Done(told(load_world(folder / "scene.world"), episode))
+
+
+def told(world: World, episode: Episode) -> World:
+    """A world whose objects have the ids of an episode's, with the names, kinds and joints of these.
+
+    An object that no picture shows is not in it; what hangs on such a one hangs on nothing.
+    """
+    poses = dict(zip(episode.objects, _true_poses(episode)))
+    there = {
+        number: _told(item, episode.objects[number], poses[number])
+        for number, item in world.objects.items()
+        if number in episode.objects
+    }
+    kept = {
+        number: replace(item, parent=item.parent if item.parent in there else None)
+        for number, item in there.items()
+    }
+    return replace(world, objects={**world.objects, **kept})
+
+
+def _true_poses(episode: Episode) -> Float[Tensor, "o 4 4"]:
+    return pose_from_pose7(episode.states_between(0, 0).object_poses[0].double())
+
+
+def _told(item: WorldObject, facts: EpisodeObject, true_pose: Float[Tensor, "4 4"]) -> WorldObject:
+    joint = None
+    if facts.joint is not None:
+        joint = _moved(facts.joint, invert_pose(item.world_from_object.double()) @ true_pose)
+    return replace(item, name=facts.name, kind=facts.kind, joint=joint, parent=facts.parent)
+
+
+def _moved(joint: Joint, seen_from_true: Float[Tensor, "4 4"]) -> Joint:
+    """A joint in the frame of the object as it was seen."""
+    axis = seen_from_true[:3, :3] @ torch.tensor(joint.axis, dtype=torch.float64)
+    origin = seen_from_true[:3, :3] @ torch.tensor(joint.origin, dtype=torch.float64) + seen_from_true[:3, 3]
+    x, y, z = (axis / axis.norm()).tolist()
+    a, b, c = origin.tolist()
+    return replace(joint, axis=(x, y, z), origin=(a, b, c))

@@ -1,0 +1,131 @@
+"""Pushing things over the table with a rod: pushes through a thing towards a goal, then away from it."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from gaussworld.world_object import ObjectKind
+
+from .families import flat_radius
+from .motion import ROD, Motion, Random, Steps, View, at, go, hold, near_yaw, over
+from .scene import SceneObject
+from .trial import Trial
+
+_EDGE = 0.33
+"""[m] farthest from the table's middle that the rod goes."""
+_APART = 0.012
+"""[m] between rod and thing before a push."""
+_SHORT, _LONG = 0.04, 0.16
+"""[m] of a push."""
+
+
+def scripted(trial: Trial, view: View, random: Random) -> Steps:
+    """Pushes of random direction, place, length and speed; the rod then lets go, so that things slide on."""
+    items, first = list(trial.scene.of(ObjectKind.RIGID)), True
+    while True:
+        item = _nearest(items, view) if first else items[int(random.integers(len(items)))]
+        here = view.poses[item.id][:2, 3]
+        goal = random.uniform(-0.2, 0.2, 2)
+        way = here - view.sent[:2] if first else goal - here
+        length = random.uniform(_SHORT, _LONG) if first else np.clip(np.linalg.norm(way), _SHORT, _LONG)
+        turn = random.normal(0.0, 0.15)
+        offset = random.uniform(-0.5, 0.5) * flat_radius(item)
+        fast = random.random() < 0.4
+        speed = random.uniform(0.3, 0.55) if fast else random.uniform(0.06, 0.25)
+        view = yield from _push(trial, view, items, item, _turned(way, turn), offset, length, speed, random)
+        view = yield from hold(view, int(random.integers(0, 8 if fast else 4)))
+        first = False
+
+
+def expert(trial: Trial, view: View, random: Random) -> Steps:
+    """Short pushes that bring things to a place and a direction, then to the next."""
+    items = list(trial.scene.of(ObjectKind.RIGID))
+    while True:
+        item = _nearest(items, view)
+        goal, wanted = random.uniform(-0.18, 0.18, 2), random.uniform(-math.pi, math.pi)
+        for _ in range(8):
+            pose = view.poses[item.id]
+            way = goal - pose[:2, 3]
+            if (far := float(np.linalg.norm(way))) < 0.012:
+                break
+            error = near_yaw(wanted - math.atan2(pose[1, 0], pose[0, 0]), 0.0)
+            # A push to the left of the middle turns the thing to the right.
+            offset = np.clip(-0.5 * error, -0.5, 0.5) * flat_radius(item) + random.normal(0.0, 0.003)
+            length, speed = min(far, 0.09), random.uniform(0.1, 0.22)
+            view = yield from _push(trial, view, items, item, way, offset, length, speed, random)
+
+
+def _push(
+    trial: Trial,
+    view: View,
+    items: Sequence[SceneObject],
+    item: SceneObject,
+    way: np.ndarray,
+    offset: float,
+    length: float,
+    speed: float,
+    random: Random,
+) -> Motion:
+    """One push: to the far side of a thing, through it, and back.
+
+    Args:
+        trial: the episode.
+        view: what is.
+        items: all that stand in the way.
+        item: what to push.
+        way: the direction, of any length.
+        offset: [m] of the rod's line from the thing's middle, to the left.
+        length: [m] that the thing shall move.
+        speed: [m/s]
+        random: where numbers come from.
+    """
+    here = view.poses[item.id][:2, 3]
+    ahead = way / max(float(np.linalg.norm(way)), 1e-9)
+    if (
+        np.abs(here - ahead * (flat_radius(item) + 0.03)).max() > _EDGE
+        or np.abs(here + ahead * length).max() > _EDGE
+    ):
+        ahead = -here / max(float(np.linalg.norm(here)), 1e-9)
+    left = np.array([-ahead[1], ahead[0]])
+    start = here + offset * left - ahead * (flat_radius(item) + ROD + _APART)
+    low = random.uniform(0.004, 0.012)
+    goal = np.array([*start.clip(-_EDGE, _EDGE), low, 0.0, 0.0])
+    if _blocked(view, items, goal[:2]):
+        safe = float(max(_top(view, other) for other in items)) + 0.015
+        view = yield from over(view, goal, safe)
+    else:
+        view = yield from go(view, goal, 0.35)
+    pose = view.poses[item.id]
+    reach = float(((pose[:2, 3] - (item.form.points() @ pose[:3, :3].T + pose[:3, 3])[:, :2]) @ ahead).max())
+    end = here + offset * left + ahead * (length - reach - ROD)
+    view = yield from go(view, np.array([*end.clip(-_EDGE, _EDGE), low, 0.0, 0.0]), speed)
+    back = (view.sent[:2] - ahead * random.uniform(0.03, 0.05)).clip(-_EDGE, _EDGE)
+    return (yield from go(view, at(view.sent, x=back[0], y=back[1]), 0.35))
+
+
+def _nearest(items: Sequence[SceneObject], view: View) -> SceneObject:
+    return min(
+        items, key=lambda item: math.dist(view.poses[item.id][:2, 3], view.sent[:2]) - flat_radius(item)
+    )
+
+
+def _blocked(view: View, items: Sequence[SceneObject], goal: np.ndarray) -> bool:
+    """Whether something is on the straight way of the rod."""
+    start = view.sent[:2]
+    for item in items:
+        middle, way = view.poses[item.id][:2, 3], goal - start
+        share = np.clip((middle - start) @ way / max(float(way @ way), 1e-12), 0.0, 1.0)
+        if math.dist(start + share * way, middle) < flat_radius(item) + ROD + 0.004:
+            return True
+    return False
+
+
+def _top(view: View, item: SceneObject) -> float:
+    pose = view.poses[item.id]
+    return float((item.form.points() @ pose[2, :3]).max() + pose[2, 3])
+
+
+def _turned(way: np.ndarray, angle: float) -> np.ndarray:
+    c, s = math.cos(angle), math.sin(angle)
+    return np.array([c * way[0] - s * way[1], s * way[0] + c * way[1]])
