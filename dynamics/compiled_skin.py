@@ -1,6 +1,6 @@
 """The compiled kernel that carries Gaussians with particles; `binding.py` is its twin with gradients."""
 
-from ctypes import byref
+from ctypes import byref, c_float
 from dataclasses import dataclass
 
 import torch
@@ -56,8 +56,28 @@ class CompiledSkin:
         return means, quats, log_scales, turned
 
 
+def seen_colors(
+    means: Float[Tensor, "n 3"],
+    turns: Float[Tensor, "n 4"],
+    sh: Float[Tensor, "n k 3"],
+    center: Float[Tensor, "3"],
+) -> Float[Tensor, "n 3"]:
+    """What Gaussians that turned since rest show to an eye at `center`, by their harmonics at rest.
+
+    Raises:
+        RuntimeError: the kernel failed.
+        MissingDependency: it is not compiled.
+    """
+    columns = [column.detach().float().contiguous() for column in (means, turns, sh)]
+    eye = (c_float * 3)(*center.detach().tolist())
+    given = kernels.ColorInput(len(means), *(column.data_ptr() for column in columns), sh.shape[1], eye)
+    colors = torch.empty(len(means), 3, dtype=torch.float32)
+    kernels.check(kernels.library().gw_seen_colors(byref(given), colors.data_ptr()))
+    return colors
+
+
 def fits(positions: Tensor) -> bool:
-    """Whether the kernel can answer: it is compiled, for float32 on the CPU, and nobody asks for gradients."""
+    """Whether a kernel can answer: it is compiled, for float32 on the CPU, and nobody wants gradients."""
     asked = torch.is_grad_enabled() and positions.requires_grad
     plain = positions.device.type == "cpu" and positions.dtype == torch.float32
     return plain and not asked and kernels.available()

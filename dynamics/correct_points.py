@@ -19,6 +19,7 @@ from gaussworld.pose import (
 )
 from gaussworld.state import State
 from gaussworld.world import World
+from gaussworld.world_object import ObjectKind, WorldObject
 
 from .correct import CorrectConfig, Corrected, PointView, free_objects, moved_objects, moved_particles
 from .matter import Matter, PartKind
@@ -41,7 +42,7 @@ class _Surface:
     points: Float[Tensor, "m 3"]
     normals: Float[Tensor, "m 3"]
     rows: Int[Tensor, " m"]
-    """Of its Gaussians."""
+    """Of its Gaussians, or of the faces of its mesh."""
 
 
 class PointCorrection:
@@ -76,13 +77,17 @@ class PointCorrection:
         self._rigid, self._jointed, self._bending = free_objects(world, state)
         count = self.config.points
         self._surfaces = {
-            number: _sampled(world.objects[number].gaussians, count, generator)
+            number: _surface_of(world.objects[number], count, generator)
             for number in (*self._rigid, *self._jointed, *self._bending)
         }
-        still = [item.posed() for number, item in world.objects.items() if number not in self._surfaces]
-        scene = [_sampled(each.shown(), 8 * count, generator) for each in still]
-        self._still = torch.cat([torch.zeros(0, 3), *(each.points for each in scene)])
-        self._still_normals = torch.cat([torch.zeros(0, 3), *(each.normals for each in scene)])
+        still = [item for number, item in world.objects.items() if number not in self._surfaces]
+        points, normals = [torch.zeros(0, 3)], [torch.zeros(0, 3)]
+        for item in still:
+            if len(item.gaussians) and not item.hidden:
+                surface, pose = _surface_of(item, 4 * count, generator), item.world_from_object
+                points.append(transform_points(pose, surface.points))
+                normals.append(surface.normals @ pose[:3, :3].T)
+        self._still, self._still_normals = torch.cat(points), torch.cat(normals)
         self._tools, self._props = tuple(tools), tool_objects(tools, 1) if tools else []
         self._generator = generator
 
@@ -270,9 +275,8 @@ class PointCorrection:
         part = next(part for _, part in self.matter.of(*_BENDING) if part.object_id == number)
         own = positions[part.rows]
         _, to = nearest(own, 1, pairs.points)
-        sigma = self.config.tolerance
         residual = seen - pairs.points
-        robust = 1 / (1 + (residual.norm(dim=1) / (4 * sigma)) ** 2) ** 2
+        robust = 1 / (1 + (residual.norm(dim=1) / (self.config.gate / 2)) ** 2) ** 2
         total = torch.zeros(len(own)).index_add_(0, to[:, 0], robust)
         shift = torch.zeros(len(own), 3).index_add_(0, to[:, 0], robust[:, None] * residual)
         trust = total / (total + 1)
@@ -305,6 +309,21 @@ def _evened(shift: Tensor, trust: Tensor, edges: Int[Tensor, "e 2"]) -> Tensor:
         mean = torch.zeros_like(now).index_add_(0, both[:, 0], now[both[:, 1]]) / degree[:, None]
         now = trust[:, None] * 0.6 * shift + (1 - 0.6 * trust[:, None]) * mean
     return now
+
+
+def _surface_of(item: WorldObject, count: int, generator: torch.Generator) -> _Surface:
+    """Points of its mesh; of its Gaussians where it has none, or bends as these do."""
+    if item.shape is None or item.kind is ObjectKind.DEFORMABLE or not item.shape.mesh.area > 0:
+        return _sampled(item.gaussians, count, generator)
+    corners = item.shape.mesh.triangles
+    across = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    rows = torch.multinomial(across.norm(dim=1), count, replacement=True, generator=generator)
+    # Even in a triangle: the square root of a uniform number (Osada et al. 2002, "Shape distributions").
+    a, b = torch.rand(2, count, 1, generator=generator)
+    weights = torch.stack([1 - a.sqrt(), a.sqrt() * (1 - b), a.sqrt() * b], 1)
+    return _Surface(
+        (corners[rows] * weights).sum(1), torch.nn.functional.normalize(across[rows], dim=1), rows
+    )
 
 
 def _sampled(gaussians: Gaussians, count: int, generator: torch.Generator) -> _Surface:

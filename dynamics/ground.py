@@ -26,8 +26,9 @@ _SLICE, _NEAR = 0.006, 0.03
 _NEARLY = 0.8
 #: [m] side of the cells by which a level surface is followed, and how many empty ones are bridged.
 _CELL, _GAP = 0.04, 2
-#: A table is at least so wide [m], and its top such a part of its outline seen from above.
-_WIDE, _SHARE = 0.25, 0.6
+#: A table is at least so wide [m], and its top such a part of its outline seen from above; what is smaller is
+#: met by its distance field, sides included. Level parts of the background are at least so wide [m].
+_TABLE, _SHARE, _WIDE = 0.4, 0.6, 0.25
 #: A floor is at least so far below a table's top [m].
 _BELOW = 0.1
 #: Samples on a surface.
@@ -136,7 +137,7 @@ def _top(item: WorldObject) -> Patch | None:
     height = _height(level[:, 2])
     flat = level[(level[:, 2] - height).abs() < _SLICE]
     outline = outline_of(_together(flat[:, :2]))
-    if whole is None or outline is None or float((outline.amax(0) - outline.amin(0)).min()) < _WIDE:
+    if whole is None or outline is None or float((outline.amax(0) - outline.amin(0)).min()) < _TABLE:
         return None
     if _area(outline) < _SHARE * _area(whole):
         return None
@@ -144,7 +145,7 @@ def _top(item: WorldObject) -> Patch | None:
 
 
 def _height(heights: Tensor) -> float:
-    """[m] where most heights are: the middle of those in the fullest slice, or in one above that is nearly so.
+    """[m] where most heights are: the middle of those in the fullest slice, or in one above that nearly is.
 
     Of a board whose both sides are seen that is the upper one.
     """

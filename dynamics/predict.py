@@ -11,13 +11,13 @@ from torch import Tensor
 from gaussworld.errors import ConfigError
 from gaussworld.io.action_script import ActionFile
 from gaussworld.log import Done, Event, Progress, drain
-from gaussworld.pose import multiply_quats
+from gaussworld.pose import multiply_quats, pose_from_pose7, transform_points
 from gaussworld.state import Action, Dynamics, Rollout, State
 from gaussworld.threads import one_torch_thread
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind
 
-from .matter import Matter
+from .matter import Matter, PartKind
 from .models import model_named
 from .question import MAX_SPEED, Question, ask
 from .rollout import Accounts
@@ -121,7 +121,7 @@ def predicting(
         model.action_spec.check(question.actions)
         state, actions = start_state(model, question), question.actions
         if config.samples > 1:
-            state = _scattered(state, question.world, config)
+            state = _scattered(state, question.world, config, _matter(model, matter, state))
             actions = actions.map(lambda value: value[:, None].expand(-1, config.samples, *value.shape[1:]))
         ready = time.monotonic() - begun
         begun = time.monotonic()
@@ -223,7 +223,7 @@ def joined(parts: Sequence[Rollout], actions: Action) -> Rollout:
     return Rollout(states, actions, actions.spec.dt, **extras)
 
 
-def _scattered(state: State, world: World, config: PredictConfig) -> State:
+def _scattered(state: State, world: World, config: PredictConfig, matter: Matter | None) -> State:
     """A batch of starts: the first as it is, in the others free rigid objects stand a little elsewhere.
 
     They are moved in the plane and turned about the vertical, so that what rests on something still does.
@@ -240,6 +240,15 @@ def _scattered(state: State, world: World, config: PredictConfig) -> State:
         shift[0], half[0] = 0, 0
         turn = torch.stack([half.cos(), 0 * half, 0 * half, half.sin()], -1)
         poses[:, row, :2] += shift
-        poses[:, row, 3:] = multiply_quats(turn, poses[:, row, 3:])
-    poses[0] = state.object_poses
-    return states
+        poses[1:, row, 3:] = multiply_quats(turn, poses[:, row, 3:])[1:]
+    if matter is None:
+        return states
+    parts = []
+    for part in matter.parts:
+        rows = states.particle_positions[:, part.rows]
+        if part.kind is PartKind.RIGID:
+            rows = transform_points(pose_from_pose7(poses[:, part.row]), matter.rest[part.rows])
+            rows[0] = state.particle_positions[part.rows]
+        parts.append(rows)
+    particles = torch.cat(parts, dim=1) if parts else states.particle_positions
+    return replace(states, particle_positions=particles)

@@ -11,7 +11,7 @@ from gaussworld.facts import finite
 from gaussworld.log import follow, part
 
 from .models import MODELS, known_model
-from .outcome import ROLLOUT, SCENE, VIDEO, ShowConfig, Written, check_out, write_prediction
+from .outcome import ROLLOUT, SAMPLES, SCENE, VIDEO, ShowConfig, Written, check_out, write_prediction
 from .predict import PredictConfig, predicting
 from .question import ask, is_episode
 
@@ -85,6 +85,7 @@ def told(written: Written) -> str:
     lines += [f"Wrote {written.folder}:"]
     meaning = {
         ROLLOUT: "all states",
+        SAMPLES: "all states of all samples",
         SCENE: "the world in 4D, for programs that play USD",
         VIDEO: "what it looks like",
     }

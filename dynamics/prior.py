@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -115,6 +116,26 @@ class Prior:
         positions = turned + poses[rows, :3, 3]
         return State.at_rest(world, positions, self._parked(positions) if tool_poses is None else tool_poses)
 
+    def placed(self, state: State) -> State:
+        """A state whose particles are where its poses and twists say; those of what bends stay.
+
+        For states that come from elsewhere, such as an episode's. State and particles have no batch axis.
+        """
+        positions, velocities = list(state.particle_positions), list(state.particle_velocities)
+        for part in self.matter.parts:
+            if part.kind.bends or part.start == part.stop:
+                continue
+            pose, twist = pose_from_pose7(state.object_poses[part.row]), state.object_twists[part.row]
+            arms = self.matter.rest[part.rows] @ pose[:3, :3].T
+            positions[part.rows] = (arms + pose[:3, 3]).unbind(0)
+            speed = twist[:3] + torch.linalg.cross(twist[3:].expand_as(arms), arms)
+            velocities[part.rows] = speed.unbind(0)
+        if not positions:
+            return state
+        return replace(
+            state, particle_positions=torch.stack(positions), particle_velocities=torch.stack(velocities)
+        )
+
     def _parked(self, positions: Tensor) -> Tensor:
         top = positions.amax(0) if len(positions) else positions.new_zeros(3)
         pose = torch.cat([positions.mean(0)[:2], top[2:] + 0.3, top.new_tensor([1.0, 0, 0, 0])])
@@ -148,9 +169,7 @@ class Prior:
     def check(self, state: State, action: Action, batch: tuple[int, ...]) -> None:
         self._spec.check(action)
         if state.batch_shape != batch:
-            raise ValueError(
-                f"expected a state and actions of one batch, got {state.batch_shape}, {batch}"
-            )
+            raise ValueError(f"expected a state and actions of one batch, got {state.batch_shape}, {batch}")
         check_state(state, self.matter, len(self.tools))
 
 

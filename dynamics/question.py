@@ -18,12 +18,15 @@ from gaussworld.state import Action
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind
 
-from .tool import Tool, pusher, tool_from_record, tool_named
+from .episodes import Episode
+from .tool import Tool, pusher, tool_from_record, tool_named, tool_record
 
 #: [m/s] no tool is moved faster: beyond it a step would carry a thin tool through what it should push.
 MAX_SPEED = 1.0
 #: Kinds of object that a model may move.
 MOVABLE = (ObjectKind.RIGID, ObjectKind.ARTICULATED, ObjectKind.DEFORMABLE)
+#: Of an episode's world: enough for thin things not to sink into what is below them, when drawn.
+_GAUSSIANS = 60_000
 #: What a run folder calls its stored world.
 _RUN_WORLD = "scene.world"
 
@@ -40,7 +43,7 @@ class Question:
     start: Float[Tensor, "a 7"]
     """[m] where the tools are at time 0: x y z, w x y z."""
     start_grip: Float[Tensor, " a"]
-    episode: Any = None
+    episode: Episode | None = None
     """The recording that world or actions are of; its truth is shown beside the prediction."""
     source: str | None = None
     """Where the world is from."""
@@ -128,41 +131,33 @@ def is_episode(path: Path) -> bool:
     return (path / "episode.json").is_file()
 
 
-def _told(actions: Action | ActionFile | Path | str) -> tuple[ActionFile, Any]:
+def _told(actions: Action | ActionFile | Path | str) -> tuple[ActionFile, Episode | None]:
     if isinstance(actions, Action):
         return ActionFile(actions), None
     if isinstance(actions, ActionFile):
         return actions, None
     path = Path(actions)
     if is_episode(path):
-        episode = _episode(path)
+        episode = Episode(path)
         return actions_of(episode), episode
     if path.is_dir():
         raise FileFormatError(f"{path}: expected a file of actions or an episode, got another folder")
     return load_actions(path), None
 
 
-def _world(world: World | Path | str) -> tuple[World, Any]:
+def _world(world: World | Path | str) -> tuple[World, Episode | None]:
     if isinstance(world, World):
         return world, None
     path = Path(world)
     if is_episode(path):
-        episode = _episode(path)
-        return episode.world(), episode
+        episode = Episode(path)
+        return episode.world(_GAUSSIANS), episode
     # The world of a run has its objects, which the run's file of Gaussians has not.
     return load_world(path / _RUN_WORLD if holds_world(path / _RUN_WORLD) else path), None
 
 
-def _episode(path: Path) -> Any:
-    from .episodes import Episode
-
-    return Episode(path)
-
-
-def actions_of(episode: Any) -> ActionFile:
+def actions_of(episode: Episode) -> ActionFile:
     """The actions of a recording, with its tools and where they began."""
-    from .tool import tool_record
-
     states = episode.states
     records = tuple(tool_record(tool) for tool in episode.tools)
     return ActionFile(episode.actions, records, states.tool_poses[0], states.grip[0])

@@ -93,6 +93,28 @@ def matter_of(world: World, settings: MatterConfig | None = None) -> Matter:
     return _joined(state, sampled, fields, ground)
 
 
+def tied(matter: Matter, object_id: int, points: Float[Tensor, "k 3"]) -> Matter:
+    """The matter with the particles of a bending thing that are nearest to some points never moving.
+
+    Args:
+        matter: of the world.
+        object_id: of the thing.
+        points: [m] in the object's frame at rest, such as where a rope is tied.
+
+    Raises:
+        ValueError: there is no such thing, or it does not bend.
+    """
+    for row, part in enumerate(matter.parts):
+        if part.object_id == object_id and part.kind.bends:
+            held = torch.cdist(points.to(matter.rest), matter.rest[part.rows]).argmin(1)
+            fixed = torch.zeros(part.stop - part.start) if part.fixed is None else part.fixed.clone()
+            fixed[held] = 1.0
+            parts = (*matter.parts[:row], replace(part, fixed=fixed), *matter.parts[row + 1 :])
+            return replace(matter, parts=parts)
+    bending = [part.object_id for part in matter.parts if part.kind.bends]
+    raise ValueError(f"expected the id of something that bends, among {bending}, got {object_id}")
+
+
 def check_frame(world: World) -> None:
     """Refuse a world that is not in metres with +z up.
 

@@ -24,7 +24,7 @@ from gaussworld.world import World
 from gaussworld.world_object import WorldObject
 
 from .binding import Binding, stretched
-from .compiled_skin import CompiledSkin, fits
+from .compiled_skin import CompiledSkin, fits, seen_colors
 from .deformation import Deformation, deformation_of
 from .matter import Matter, Part
 from .turned_color import turn_colors
@@ -69,7 +69,7 @@ class Posed:
     """[m] world frame."""
     quats: Float[Tensor, "n 4"]
     log_scales: Float[Tensor, "n 3"]
-    turns: tuple[tuple[slice, Float[Tensor, "*m 4"]], ...]
+    turns: tuple[tuple[slice, Float[Tensor, "... 4"]], ...]
     """Unit quaternions by which rows turned from rest to the world: one for all of them, or one for each."""
 
     def gaussians(self) -> Gaussians:
@@ -91,6 +91,10 @@ class Posed:
 
         The direction of view is turned back instead of the spherical harmonics, which is exact and quick.
         """
+        if fits(self.means):
+            each = [t.expand(r.stop - r.start, 4) if t.ndim == 1 else t for r, t in self.turns]
+            turns = torch.cat([self.rest.quats[:0], *each])
+            return seen_colors(self.means, turns, self.rest.sh, center)
         directions = [
             rotated_back(turn, self.means[rows] - center.to(self.means)) for rows, turn in self.turns
         ]
@@ -148,6 +152,7 @@ class Skin:
         if state.batch_shape:
             raise ValueError(f"expected one state, got a batch of shape {state.batch_shape}; index it first")
         rest, columns, turns = self.rest, ([], [], []), []
+        state = state.to(rest.device)
         for piece in self._pieces:
             means, quats, log_scales, turn = self._moved(piece, state)
             for column, value in zip(columns, (means, quats, log_scales)):
@@ -232,6 +237,7 @@ class Skin:
 
         def where(state: State) -> Tensor:
             self._check(state)
+            device, state = state.object_poses.device, state.to(self.rest.device)
             found = []
             for piece, rows, binding in groups:
                 if piece.bend is None or binding is None:
@@ -240,7 +246,7 @@ class Skin:
                 else:
                     found.append(binding.blended(*piece.bend.particles(state))[0])
             empty = state.object_poses.new_zeros(*state.batch_shape, 0, 3)
-            return torch.cat([empty, *found], -2).index_select(-2, order)
+            return torch.cat([empty, *found], -2).index_select(-2, order).to(device)
 
         return where
 

@@ -3,12 +3,9 @@
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
 
-from gaussworld.io.images import read_depth
 from gaussworld.io.video import read_video
 from gaussworld.log import Done, Event, Progress
 from gaussworld.state import Action, Dynamics, Rollout, State, stack
@@ -18,6 +15,7 @@ from gaussworld.world import World
 from .correct import CorrectConfig, Corrected, ImageView, PointView, believed
 from .correct_images import ImageCorrection
 from .correct_points import PointCorrection
+from .episodes import Episode
 from .matter import Matter
 from .picture import fitted
 from .predict import check_finite
@@ -33,8 +31,9 @@ class TrackConfig:
 
     points: bool = True
     """Use points, and the points that depth shows."""
-    images: bool = True
-    """Then refine by the pictures, through the rasterizer."""
+    images: bool | None = None
+    """Refine by the pictures, through the rasterizer: good where Gaussians look like the pictures, as those
+    of a reconstruction do. None: only where no points were matched."""
     stride: int = 3
     """Of depth, every so many-th pixel in both directions is a point."""
     longest: int = 320
@@ -88,7 +87,7 @@ class Tracker:
             for view in views:
                 if isinstance(view, PointView) and view.objects is not None:
                     corrected = self._points.correct(corrected.state, view)
-        if config.images and images:
+        if images and (config.images or (config.images is None and not corrected.seen)):
             corrected = self._images.correct(corrected.state, images)
         # The speeds of what was not seen stay as they were predicted.
         dt = self.model.action_spec.dt * config.every
@@ -134,7 +133,7 @@ def track(
     yield Done(Rollout(stack(states), actions, tracker.model.action_spec.dt))
 
 
-def episode_views(episode: Any, config: TrackConfig | None = None) -> Iterator[list[ImageView]]:
+def episode_views(episode: Episode, config: TrackConfig | None = None) -> Iterator[list[ImageView]]:
     """What the cameras of a recording saw, moment after moment; pictures are read as they are asked for.
 
     Args:
@@ -142,19 +141,18 @@ def episode_views(episode: Any, config: TrackConfig | None = None) -> Iterator[l
         config: which cameras, and how large.
     """
     config = config or TrackConfig()
-    cameras = list(episode.cameras)
-    rows = config.cameras or tuple(range(len(cameras)))
+    names = list(episode.cameras)
+    names = [names[row] for row in config.cameras or range(len(names))]
     scaled = []
-    for row in rows:
-        camera = cameras[row]
+    for name in names:
+        camera = episode.camera(name)
         scale = min(1.0, config.longest / max(camera.width, camera.height))
         scaled.append(camera.rescaled(round(camera.width * scale), round(camera.height * scale)))
-    films = [read_video(Path(episode.path) / f"camera-{row}" / "rgb.mp4") for row in rows]
+    films = [read_video(episode.video(name)) for name in names]
     for moment, pictures in enumerate(zip(*films)):
         views = []
-        for row, camera, (_, picture) in zip(rows, scaled, pictures):
-            file = Path(episode.path) / f"camera-{row}" / "depth" / f"{moment:04d}.png"
-            depth = _nearest(read_depth(file), camera.width, camera.height) if file.is_file() else None
+        for name, camera, (_, picture) in zip(names, scaled, pictures):
+            depth = _nearest(episode.depth(name, moment), camera.width, camera.height)
             views.append(ImageView(camera, fitted(picture, camera.width, camera.height), depth))
         yield views
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +15,7 @@ from gaussworld.state import State
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind
 
+from .episodes import Episode
 from .picture import Picture, drawn, fitted
 from .stage import Stage
 
@@ -24,13 +23,13 @@ from .stage import Stage
 _CARRIERS = 4
 
 
-def recorded(episode: Any) -> bool:
+def recorded(episode: Episode | None) -> bool:
     """Whether a recording has pictures."""
-    return episode is not None and _film_of(episode, 0).is_file()
+    return episode is not None and _filmed(episode, 0)
 
 
 def truth_frames(
-    episode: Any, world: World, stage: Stage, cameras: Sequence[Camera], indices: Sequence[int]
+    episode: Episode, world: World, stage: Stage, cameras: Sequence[Camera], indices: Sequence[int]
 ) -> list[Iterable[Picture]]:
     """For each camera the truth, picture after picture.
 
@@ -41,7 +40,7 @@ def truth_frames(
         cameras: to look through.
         indices: which of the recording's cameras these are; none: others.
     """
-    if indices and all(_film_of(episode, index).is_file() for index in indices):
+    if indices and all(_filmed(episode, index) for index in indices):
         return [_film(episode, index, camera) for index, camera in zip(indices, cameras)]
     shown = Stage(world, stage.tools, TruePoses(episode, world))
     return [drawn(shown, episode.states, camera) for camera in cameras]
@@ -53,7 +52,7 @@ class TruePoses:
     A Gaussian is carried by the tracks that are nearest to it at time 0, weighted by their distance.
     """
 
-    def __init__(self, episode: Any, world: World) -> None:
+    def __init__(self, episode: Episode, world: World) -> None:
         self._world = world
         self._tracks = episode.tracks
         self._times = episode.states.time
@@ -82,10 +81,11 @@ class TruePoses:
         return mine[rows], weights / weights.sum(1, keepdim=True), rest
 
 
-def _film_of(episode: Any, index: int) -> Path:
-    return Path(episode.path) / f"camera-{index}" / "rgb.mp4"
+def _filmed(episode: Episode, index: int) -> bool:
+    names = list(episode.cameras)
+    return index < len(names) and episode.video(names[index]).is_file()
 
 
-def _film(episode: Any, index: int, camera: Camera) -> Iterator[Picture]:
-    for _, picture in read_video(_film_of(episode, index)):
+def _film(episode: Episode, index: int, camera: Camera) -> Iterator[Picture]:
+    for _, picture in read_video(episode.video(list(episode.cameras)[index])):
         yield fitted(picture, camera.width, camera.height)

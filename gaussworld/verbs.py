@@ -109,9 +109,10 @@ VERBS: dict[str, Verb] = {
 
 #: The dataclass behind each folder of presets.
 PRESET_TYPES: dict[str, str] = {
+    "dynamics": "dynamics.physics.settings:PriorConfig",
     "lerobot": "dynamics.lerobot.config:LeRobotConfig",
     "render": "gaussworld.render.contract:RenderSettings",
-    "scenes": "dynamics.generate.config:StillConfig",
+    "scenes": "dynamics.generate.episodes_config:GenerateConfig",
     "train": "recon.fit:TrainConfig",
 }
 

@@ -1,6 +1,8 @@
-"""Simulated scenes with known truth: made of parts, settled by physics, drawn with true depth and ids."""
+"""Simulated scenes with known truth, at rest or moved by a tool: made of parts, run and drawn by MuJoCo."""
 
 from .config import StillConfig
+from .episodes_config import EpisodesConfig
+from .produce import Made, generate_episodes
 from .still import Still, generate_still
 
-__all__ = ["Still", "StillConfig", "generate_still"]
+__all__ = ["EpisodesConfig", "Made", "Still", "StillConfig", "generate_episodes", "generate_still"]

@@ -125,7 +125,7 @@ def _trial(
     """Table first, tool last, lamps at random."""
     wide = 1.0 if family in ("door", "drawer") else 0.8
     board = replace(
-        table(random, 1, (wide, wide), _ROOM[1]), friction=round(float(random.uniform(0.25, 0.7)), 3)
+        table(random, 1, (wide, wide), _ROOM[1]), friction=round(float(random.uniform(0.2, 0.6)), 3)
     )
     tool = TOOLS[tool_name]()
     bodies = tool_bodies(tool, len(things) + 2)
@@ -165,7 +165,7 @@ def _thing(random: Random, id: int, kind: str, hue: float) -> SceneObject:
 def _painted_thing(random: Random, id: int, kind: str, form: Form, hue: float) -> SceneObject:
     category = str(random.choice(["wood", "plastic", "cardboard", "rubber", "ceramic"]))
     density = SUBSTANCES[category].density * math.exp(random.uniform(-0.4, 0.4))
-    friction = round(float(random.uniform(0.2, 0.8)), 3)
+    friction = round(float(random.uniform(0.15, 0.7)), 3)
     name = {"tblock": "T-block"}.get(kind, kind)
     look = random_look(random, hue)
     return SceneObject(

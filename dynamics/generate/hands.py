@@ -113,12 +113,16 @@ class Hand:
     def put(self, data: Any, hand: Float[np.ndarray, "5"]) -> None:
         """Be there at once, at rest."""
         data.qpos[self._qpos] = self._joints(hand)
-        self.drive(data, hand, np.zeros(5))
+        data.ctrl[:] = self.controls(hand[None], np.zeros(5))[0]
 
-    def drive(self, data: Any, hand: Float[np.ndarray, "5"], rate: Float[np.ndarray, "5"]) -> None:
-        """Go there, and pass with that rate [1/s]."""
-        data.ctrl[self._at] = self._joints(hand)
-        data.ctrl[self._rate] = np.concatenate([rate[:4], -rate[4] * self._open])
+    def controls(
+        self, hands: Float[np.ndarray, "n 5"], rate: Float[np.ndarray, "5"]
+    ) -> Float[np.ndarray, "n u"]:
+        """What to give to the actuators, to be at each place in turn and pass with that rate [1/s]."""
+        given = np.zeros((len(hands), len(self._at) + len(self._rate)))
+        given[:, self._at] = self._joints(hands)
+        given[:, self._rate] = np.concatenate([rate[:4], -rate[4] * self._open])
+        return given
 
     def read(self, data: Any) -> Float[np.ndarray, "5"]:
         """Where it is."""
@@ -129,7 +133,7 @@ class Hand:
         return np.append(found[:4], grip)
 
     def _joints(self, hand: np.ndarray) -> np.ndarray:
-        return np.concatenate([hand[:4], (1 - hand[4]) * self._open])
+        return np.concatenate([hand[..., :4], (1 - hand[..., 4:]) * self._open], axis=-1)
 
 
 def pose7(hand: Float[np.ndarray, "5"]) -> Float[np.ndarray, "7"]:

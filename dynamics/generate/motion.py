@@ -14,6 +14,8 @@ from jaxtyping import Float
 Random = np.random.Generator
 STEP = 0.1
 """[s] length of a control step."""
+LONGEST = 0.1
+"""[m] of one step."""
 ROD = 0.0125
 """[m] radius of the pusher."""
 FINGER = 0.045
@@ -41,14 +43,14 @@ Motion = Generator[np.ndarray, View, View]
 
 
 def go(view: View, goal: np.ndarray, speed: float) -> Motion:
-    """Straight to a goal, yaw and grip along the way; at least one step."""
-    while True:
-        way = goal - view.sent
-        needed = (np.linalg.norm(way[:3]) / speed, abs(way[3]) / _TURN, abs(way[4]) / _CLOSE)
-        share = min(1.0, STEP / max(*needed, 1e-9))
-        view = yield view.sent + share * way
-        if share == 1.0:
-            return view
+    """Straight to a goal in equal steps at about a speed [m/s], yaw and grip along the way."""
+    start, way = view.sent, goal - view.sent
+    far = float(np.linalg.norm(way[:3]))
+    needed = max(far / speed, abs(way[3]) / _TURN, abs(way[4]) / _CLOSE)
+    count = max(1, round(needed / STEP), math.ceil(far / LONGEST - 1e-6))
+    for i in range(count):
+        view = yield start + way * ((i + 1) / count)
+    return view
 
 
 def over(view: View, goal: np.ndarray, safe: float, speed: float = 0.4) -> Motion:

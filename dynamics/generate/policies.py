@@ -8,7 +8,7 @@ from gaussworld.world_object import ObjectKind
 
 from .dragging import drags, squeezes
 from .lifting import lifts
-from .motion import Random, Steps, View, wander
+from .motion import LONGEST, Random, Steps, View, wander
 from .opening import bar_at, opens
 from .pushing import expert, scripted
 from .trial import Family, Trial, stream
@@ -30,8 +30,6 @@ _NOISE = np.array([0.0012, 0.0012, 0.0005, 0.008, 0.0])
 """[m] and [rad] a step: of an expert's hand."""
 _FLOOR = 0.003
 """[m] lowest that noise takes a tool."""
-_LONGEST = 0.06
-"""[m] of one step."""
 
 
 class Mover:
@@ -68,7 +66,7 @@ class Mover:
             wanted += self._error
             wanted[2] = max(wanted[2], min(self._clean[2], _FLOOR))
         way = wanted[:3] - self._last[:3]
-        wanted[:3] = self._last[:3] + way * min(1.0, _LONGEST / max(float(np.linalg.norm(way)), 1e-9))
+        wanted[:3] = self._last[:3] + way * min(1.0, LONGEST / max(float(np.linalg.norm(way)), 1e-9))
         self._last = wanted
         return wanted
 
@@ -89,7 +87,7 @@ def _wander(trial: Trial, view: View, random: Random) -> Steps:
             return bar_at(trial, now)
         return now.vertices[item.id].mean(0) if item.id in now.vertices else now.poses[item.id][:3, 3]
 
-    heights = (0.004, 0.02) if not trial.tool.grips else (0.004, 0.12)
+    heights = (0.004, 0.02) if not trial.tool.grips else (0.001 if trial.flexes else 0.004, 0.1)
     if trial.front is not None:
         middle = trial.front.bar[1]
         heights = (middle - 0.05, middle + 0.03)

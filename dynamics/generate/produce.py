@@ -56,6 +56,8 @@ class Job:
     policy: Policy
     split: str
     steps: int
+    row: int = 0
+    """Among the episodes of its family."""
     filmed: bool = False
 
     @property
@@ -97,7 +99,9 @@ def generate_episodes(
     _check_claim(out, config)
     finished = {job.name for job in jobs if (out / job.name / CARD).is_file()}
     _list(out, config, jobs, finished)
+    # The first of every family come first, so that a set that is being made can be looked at.
     open_jobs = [job for job in jobs if job.name not in finished]
+    open_jobs.sort(key=lambda job: job.row)
     yield Progress(len(finished), len(jobs), message="simulating")
     listed = time.monotonic()
     try:
@@ -124,7 +128,8 @@ def jobs_of(config: EpisodesConfig) -> list[Job]:
             policy: Policy = _MIXED[i % 4] if config.policy == "mixed" else config.policy
             split = _split(config, salt, i)
             filmed = config.cameras > 0 and (config.filmed is None or i < config.filmed)
-            jobs.append(Job(f"{family}-{i:05d}", family, int(state[0]), policy, split, config.steps, filmed))
+            name, seed = f"{family}-{i:05d}", int(state[0])
+            jobs.append(Job(name, family, seed, policy, split, config.steps, i, filmed))
     return jobs
 
 

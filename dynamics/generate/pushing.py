@@ -32,7 +32,8 @@ def scripted(trial: Trial, view: View, random: Random) -> Steps:
         turn = random.normal(0.0, 0.15)
         offset = random.uniform(-0.5, 0.5) * flat_radius(item)
         fast = random.random() < 0.4
-        speed = random.uniform(0.3, 0.55) if fast else random.uniform(0.06, 0.25)
+        speed = random.uniform(0.5, 0.95) if fast else random.uniform(0.06, 0.25)
+        length = min(float(length), 0.09) if fast else length
         view = yield from _push(trial, view, items, item, _turned(way, turn), offset, length, speed, random)
         view = yield from hold(view, int(random.integers(0, 8 if fast else 4)))
         first = False

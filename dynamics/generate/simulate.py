@@ -26,6 +26,8 @@ SUBSTEPS = round(STEP / TIMESTEP)
 _SETTLE = 0.4
 """[s] for which everything comes to rest before time 0."""
 
+_LOOK = 5
+"""Steps of MuJoCo from one look at what touches to the next: 10 ms."""
 _CLOSED = 0.8
 """Grip from which a gripper holds ropes and cloths that are between its fingers, until it opens again."""
 
@@ -138,10 +140,12 @@ class _Stage:
         rate = (target - last) / STEP
         if self._holding and target[4] < last[4] - 1e-9:
             self._let_go()
-        for i in range(SUBSTEPS):
-            self._hand.drive(self._data, last + (target - last) * ((i + self._ahead) / SUBSTEPS), rate)
+        shares = (np.arange(SUBSTEPS) + self._ahead)[:, None] / SUBSTEPS
+        for i, controls in enumerate(self._hand.controls(last + (target - last) * shares, rate)):
+            self._data.ctrl[:] = controls
             self._mujoco.mj_step(self._model, self._data)
-            self._touch()
+            if i % _LOOK == _LOOK - 1:
+                self._touch()
         self._mujoco.mj_forward(self._model, self._data)
         self._touch()
         if not self._holding and target[4] > _CLOSED:

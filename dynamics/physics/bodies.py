@@ -248,7 +248,7 @@ class Bodies:
         return Motion(centers, turns, torch.cat([twists[..., :3], after], -1), joints, rates, rotations)
 
     def _spins(self, rotations: Tensor, momentum: Tensor, spins: Tensor) -> Tensor:
-        """Angular velocity (B, r, 3, 1) in the body's axes, as a change, which keeps rounding from adding up."""
+        """Angular velocity (B, r, 3, 1) in the body's axes, as a change, so that rounding does not add up."""
         lacking = rotations.transpose(-1, -2) @ momentum - self.inertias @ spins
         return spins + self.inverses @ lacking
 

@@ -150,7 +150,8 @@ class NewtonSolver:
         for part in self.matter.parts:
             if part.kind.bends:
                 continue
-            points = transform_points(pose_from_pose7(poses[:, part.row]), self.matter.rest[part.rows])
+            rest = self.matter.rest[part.rows].expand(len(poses), -1, 3)
+            points = transform_points(pose_from_pose7(poses[:, part.row]), rest)
             arms = points - poses[:, None, part.row, :3]
             turning = twists[:, None, part.row, 3:].expand_as(arms)
             positions[:, part.rows] = points

@@ -9,8 +9,11 @@ from torch import Tensor
 
 from gaussworld.world import World
 
-from ..matter import Matter
+from ..matter import Matter, Part
 from ..tool import Tool
+
+#: [m/s^2] deceleration by dry friction of what slides in guides, as long as nobody knows better.
+_SLIDING = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +52,7 @@ class Parameters:
         return cls(
             **columns,
             mass=ones,
-            joint_friction=0 * ones,
+            joint_friction=ones.new_tensor([_SLIDING * _slides(world, part) for part in matter.parts]),
             tool_friction=ones.new_tensor([tool.friction for tool in tools]),
             patch=ones.new_ones(()),
         )
@@ -66,3 +69,8 @@ class Parameters:
     def to(self, device: torch.device | str) -> "Parameters":
         """The same on a device."""
         return replace(self, **{entry.name: getattr(self, entry.name).to(device) for entry in fields(self)})
+
+
+def _slides(world: World, part: Part) -> bool:
+    joint = world.objects[part.object_id].joint
+    return joint is not None and joint.kind == "prismatic"

@@ -173,7 +173,8 @@ class ContactSolver:
         at = motion.joints[:, rows]
         low, high = ((limit[rows] - at) / h for limit in bodies.limits)
         return Extras(
-            _behind(first, damping), _behind(first, dry), _behind(first, low, -1e6), _behind(first, high, 1e6),
+            _behind(first, damping), _behind(first, dry),
+            _behind(first, low, -1e6), _behind(first, high, 1e6),
             _behind(first, self.config.contact_stiffness * inertia), self.config.stick_speed,
         )  # fmt: skip
 

@@ -11,6 +11,9 @@ from .parameters import Parameters
 #: Sum of stiffness times squared length over all springs, over Young's modulus times volume, for springs in a
 #: row, in a plane and in space that lie in all directions alike: uniform uniaxial stress gives the modulus.
 _SHARE = {PartKind.ROPE: 1.0, PartKind.CLOTH: 3.0, PartKind.VOLUME: 6.0}
+#: Largest stiffness of a cloth's springs over mass per substep squared: with stiffer ones the few iterations
+#: of a substep would keep it from folding. It stretches a little more instead.
+_STIFFEST = 6.0
 #: Factor on the mass of what cannot move.
 _TIED = 1e6
 
@@ -65,7 +68,11 @@ class Web:
             kind, mass = matter.parts[row].kind, max(matter.parts[row].mass, 1e-6)
             # Young's modulus times volume is its ratio to density, times the mass.
             energy = weight[:, None] * mass
-            springs.append(_SHARE[kind] * energy / (max(len(pairs), 1) * apart.square()))
+            spring = _SHARE[kind] * energy / (max(len(pairs), 1) * apart.square())
+            if kind is PartKind.CLOTH:
+                inertia = mass * parameters.mass[:, row, None].double() / (len(index[mine]) * h**2)
+                spring = torch.minimum(spring, _STIFFEST * inertia)
+            springs.append(spring)
             ends.append(place[pairs])
             lengths.append(apart)
             curve = _curvatures(kind, place[pairs], mine, like[index])
@@ -93,7 +100,8 @@ class Web:
         pull, bend = response @ (difference.T * springs[:, None]), response @ (curves.T * stiff[:, None])
         one = (lambda value: value[0].float()) if len(response) == 1 else (lambda value: value.float())
         return cls(
-            index, (pairs[:, 0], pairs[:, 1]), torch.cat(lengths).float(), curves.float(), torch.cat(bends).float(),
+            index, (pairs[:, 0], pairs[:, 1]), torch.cat(lengths).float(),
+            curves.float(), torch.cat(bends).float(),
             one(response), one(pull), one(bend), masses, tied, tuple(parts), matter.radii[index],
         )  # fmt: skip
 

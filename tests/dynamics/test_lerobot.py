@@ -5,6 +5,7 @@ tests/dynamics/data/lerobot.zip is made by benchmarks/lerobot_environment.py: da
 """
 
 import importlib
+import io
 import json
 import shutil
 import sys
@@ -148,6 +149,30 @@ def test_videos_stay_with_their_rows(packed: Path, tmp_path: Path, version: str)
         video = tmp_path / "out" / f"push_t-{episode:05d}" / "camera-0" / "rgb.mp4"
         greys = [float(picture.mean()) * 255 for _, picture in read_video(video)]
         assert greys == pytest.approx([40 + 90 * episode + 14 * i for i in range(count)], abs=2)
+
+
+def test_pictures_among_the_rows(datasets: Path, tmp_path: Path) -> None:
+    """Features of dtype image lie in the parquet files, as PNG."""
+    import pyarrow  # pyright: ignore[reportMissingImports]
+    import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
+    from PIL import Image
+
+    source = datasets / "v2.1" / "pusht"
+    still = {"dtype": "image", "shape": [4, 6, 3], "names": ["height", "width", "channel"]}
+    changed_info(source, lambda info: info["features"].update({"observation.still": still}))
+    path = sorted((source / "data").rglob("*.parquet"))[0]
+    table, cells = parquet.ParquetFile(path).read(), []
+    for row in range(table.num_rows):
+        file = io.BytesIO()
+        Image.new("RGB", (6, 4), (20 * row,) * 3).save(file, "PNG")
+        cells.append({"bytes": file.getvalue(), "path": None})
+    kind = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
+    parquet.write_table(table.append_column("observation.still", pyarrow.array(cells, kind)), path)
+    config = replace(preset("pusht"), rate_hz=5.0)
+    drain(import_dataset(source, tmp_path / "out", config, episodes=[0], videos=True))
+    video = tmp_path / "out" / "push_t-00000" / "camera-1" / "rgb.mp4"
+    greys = [float(picture.mean()) * 255 for _, picture in read_video(video)]
+    assert greys == pytest.approx([40 * i for i in range(6)], abs=3)
 
 
 def test_calibration_is_taken_along(packed: Path, tmp_path: Path) -> None:

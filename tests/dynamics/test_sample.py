@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dynamics.fields import look_up, surface_samples
 from dynamics.matter import Matter, PartKind
-from dynamics.sample import MatterConfig, matter_of
+from dynamics.sample import MatterConfig, matter_of, tied
 from gaussworld.errors import UnknownScale
 from gaussworld.gaussians import Gaussians
 from gaussworld.pose import pose_from, quats_from_rotation, rotation_from_rotvec
@@ -287,6 +287,15 @@ def test_ground_is_the_table_and_the_floor(shaped: bool) -> None:
     assert float((x * y.roll(-1) - y * x.roll(-1)).sum() / 2) == pytest.approx(0.48, rel=0.05)
 
 
+def test_a_small_still_thing_has_a_field_and_is_no_table() -> None:
+    """A box of 30 cm that never moves: things run into its sides, so it must not be a level patch alone."""
+    wall = thing(box((0.3, 0.3, 0.3)).mesh, ObjectKind.STATIC, 3, world_from_object=at(0.3, 0.0, 0.15))
+    matter = matter_of(table_world(shaped=True).with_object(wall))
+    assert [part.object_id for part in matter.parts] == [1, 2, 3]
+    assert float(matter.fields.values[0].min()) > 1 and float(matter.fields.values[2].min()) < -0.1
+    assert len(matter.ground.outlines) == 1
+
+
 def test_table_without_a_room_has_a_floor_below() -> None:
     """Nothing but a table and a thing: the floor is a table's height below."""
     world = table_world(shaped=True).without_object(0)
@@ -345,6 +354,18 @@ def test_worlds_that_physics_refuses() -> None:
         matter_of(world_of(replace(item, kind=ObjectKind.STATIC)))
     with pytest.raises(ValueError, match="got 0 objects"):
         matter_of(World(metres_per_unit=1.0, up=(0.0, 0.0, 1.0)))
+
+
+def test_a_rope_can_be_tied() -> None:
+    """The particle nearest to a point is held, others are not; a rigid thing cannot be tied."""
+    rope = thing(tube(u_bend(), 0.005), ObjectKind.DEFORMABLE)
+    cube = thing(box((0.1, 0.1, 0.1)).mesh, ObjectKind.RIGID, 2)
+    matter = tied(matter_of(world_of(rope, cube)), 1, u_bend()[:1])
+    fixed = matter.parts[0].fixed
+    assert fixed is not None and float(fixed.sum()) == 1.0 and int(fixed.argmax()) in (0, len(fixed) - 1)
+    assert matter.parts[1].fixed is None
+    with pytest.raises(ValueError, match=r"bends, among \[1\], got 2"):
+        tied(matter, 2, torch.zeros(1, 3))
 
 
 def test_settings_that_make_no_sense() -> None:

@@ -448,6 +448,26 @@ def test_the_kernel_is_the_twin(kind: PartKind) -> None:
             assert torch.allclose(quick.turns[0][1], twin.turns[0][1], atol=1e-5)
 
 
+def test_the_kernel_of_colours_is_the_twin() -> None:
+    """All degrees, rigid and bending, from two eyes, one of them at a Gaussian."""
+    if not kernels.available():
+        pytest.skip("the kernels are not compiled")
+    for degree in range(4):
+        _, _, skin, state = bending(PartKind.CLOTH, degree=degree)
+        posed = skin.posed(state)
+        twin = replace(posed, means=posed.means.clone().requires_grad_())
+        for eye in (torch.tensor([0.2, -0.9, 1.0]), posed.means[5]):
+            quick, slow = posed.colors(eye), twin.colors(eye)
+            assert slow.requires_grad == (degree > 0) and not quick.requires_grad
+            assert torch.allclose(quick, slow.detach(), atol=1e-5)
+    world = rigid_world()
+    skin = Skin.bind(matter_with(world, 2, torch.zeros(1, 3), PartKind.RIGID), world)
+    posed = skin.posed(State.at_rest(world, particle_positions=torch.zeros(1, 3)))
+    twin = replace(posed, means=posed.means.clone().requires_grad_())
+    eye = torch.tensor([3.0, 1.0, 2.0])
+    assert torch.allclose(posed.colors(eye), twin.colors(eye).detach(), atol=1e-5)
+
+
 def test_states_of_others_are_refused() -> None:
     """Other objects, another number of particles, a batch where one state is meant."""
     world, matter, skin, state = bending(PartKind.ROPE)

@@ -80,6 +80,17 @@ class SkinOutput(ctypes.Structure):
     _fields_ = [(name, c_void_p) for name in ("means", "quats", "log_scales", "turns")]
 
 
+class ColorInput(ctypes.Structure):
+    """Mirror of `ColorInput` in skinning.cpp."""
+
+    _fields_ = [
+        ("n", c_int64),
+        *((name, c_void_p) for name in ("means", "turns", "sh")),
+        ("count", c_int32),
+        ("center", c_float * 3),
+    ]
+
+
 _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "gw_instruction_set": (c_char_p, []),
     "gw_best_variant": (c_char_p, []),
@@ -114,6 +125,7 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "gw_cells_parts": (c_int, [c_void_p] * 2),
     "gw_cells_reach": (c_int, [c_void_p] * 3),
     "gw_skin": (c_int, [POINTER(SkinInput), POINTER(SkinOutput)]),
+    "gw_seen_colors": (c_int, [POINTER(ColorInput), c_void_p]),
 }
 
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "harmonics.h"
 #include "pool.h"
 
 #if defined(_WIN32)
@@ -30,6 +31,15 @@ struct SkinOutput {
   float* quats;       // (n, 4)
   float* log_scales;  // (n, 3)
   float* turns;       // (n, 4)
+};
+
+struct ColorInput {
+  int64_t n;
+  const float* means;  // (n, 3)
+  const float* turns;  // (n, 4) unit quaternions from rest to now
+  const float* sh;     // (n, count, 3) at rest
+  int32_t count;
+  float center[3];     // of the camera
 };
 
 namespace {
@@ -142,7 +152,57 @@ void finish(const SkinInput& in, const SkinOutput& out, int64_t i, int lane, Lan
   quaternion(m, before, out.quats + 4 * i);
 }
 
+// The basis functions at a unit direction (the order and signs of gaussworld/sh.py), for one Gaussian.
+void basis_at(float x, float y, float z, int count, float* b) {
+  b[0] = SH_C0;
+  if (count < 4) return;
+  b[1] = -SH_C1 * y, b[2] = SH_C1 * z, b[3] = -SH_C1 * x;
+  if (count < 9) return;
+  float xx = x * x, yy = y * y, zz = z * z;
+  b[4] = SH_C2[0] * x * y, b[5] = SH_C2[1] * y * z, b[6] = SH_C2[2] * (2 * zz - xx - yy);
+  b[7] = SH_C2[3] * x * z, b[8] = SH_C2[4] * (xx - yy);
+  if (count < 16) return;
+  b[9] = SH_C3[0] * y * (3 * xx - yy), b[10] = SH_C3[1] * x * y * z, b[11] = SH_C3[2] * y * (4 * zz - xx - yy);
+  b[12] = SH_C3[3] * z * (2 * zz - 3 * xx - 3 * yy), b[13] = SH_C3[4] * x * (4 * zz - xx - yy);
+  b[14] = SH_C3[5] * z * (xx - yy), b[15] = SH_C3[6] * x * (xx - 3 * yy);
+}
+
+// What one Gaussian shows to an eye: the direction of view is turned back, its harmonics stay as they are.
+void show(const ColorInput& in, int64_t i, float* color) {
+  const float* q = in.turns + 4 * i;
+  float d[3], t[3], norm = 0;
+  for (int c = 0; c < 3; ++c) d[c] = in.means[3 * i + c] - in.center[c];
+  // With u = -(q1, q2, q3): d + 2 q0 (u x d) + 2 u x (u x d).
+  t[0] = -2 * (q[2] * d[2] - q[3] * d[1]), t[1] = -2 * (q[3] * d[0] - q[1] * d[2]), t[2] = -2 * (q[1] * d[1] - q[2] * d[0]);
+  float x = d[0] + q[0] * t[0] - (q[2] * t[2] - q[3] * t[1]);
+  float y = d[1] + q[0] * t[1] - (q[3] * t[0] - q[1] * t[2]);
+  float z = d[2] + q[0] * t[2] - (q[1] * t[1] - q[2] * t[0]);
+  norm = std::sqrt(x * x + y * y + z * z);
+  // As torch.nn.functional.normalize: a Gaussian at the eye shows something finite.
+  norm = 1 / (norm > 1e-12f ? norm : 1e-12f);
+  float b[16];
+  basis_at(x * norm, y * norm, z * norm, in.count, b);
+  const float* sh = in.sh + (int64_t)3 * in.count * i;
+  float sum[3] = {0.5f, 0.5f, 0.5f};
+  for (int k = 0; k < in.count; ++k)
+    for (int c = 0; c < 3; ++c) sum[c] += b[k] * sh[3 * k + c];
+  for (int c = 0; c < 3; ++c) color[3 * i + c] = sum[c] < 0 ? 0 : sum[c];
+}
+
 }  // namespace
+
+GW_API int gw_seen_colors(const ColorInput* input, float* colors) {
+  const ColorInput& in = *input;
+  try {
+    Pool::instance().run((in.n + kBlock - 1) / kBlock, [&](int64_t block, int) {
+      int64_t stop = std::min(in.n, (block + 1) * kBlock);
+      for (int64_t i = block * kBlock; i < stop; ++i) show(in, i, colors);
+    });
+    return 0;
+  } catch (...) {
+    return 4;  // FAILED, as in kernels.cpp
+  }
+}
 
 GW_API int gw_skin(const SkinInput* input, const SkinOutput* output) {
   const SkinInput& in = *input;
