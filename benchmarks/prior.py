@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from dynamics.episodes import Episode, EpisodeSet
-from dynamics.matter import Matter
+from dynamics.matter.parts import Matter
 from dynamics.physics import examples
 from dynamics.physics.settings import PriorConfig
 from dynamics.prior import Prior

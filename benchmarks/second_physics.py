@@ -16,11 +16,11 @@ import torch
 from machine import commit, processor
 from torch import Tensor
 
-from dynamics.matter import Matter
+from dynamics.matter.parts import Matter
+from dynamics.matter.sample import MatterConfig, matter_of
 from dynamics.physics.newton import NewtonSolver
 from dynamics.physics.settings import PriorConfig
 from dynamics.prior import Prior
-from dynamics.sample import MatterConfig, matter_of
 from gaussworld.gaussians import Gaussians
 from gaussworld.pose import pose_from, rotation_from_rotvec
 from gaussworld.shape import Mesh, Shape

@@ -18,9 +18,9 @@ from dataclasses import replace
 import torch
 from machine import commit, processor
 
-from dynamics.matter import Matter
-from dynamics.sample import MatterConfig, matter_of
-from dynamics.skinning import Skin
+from dynamics.matter.parts import Matter
+from dynamics.matter.sample import MatterConfig, matter_of
+from dynamics.skinning.skin import Skin
 from gaussworld.gaussians import Gaussians
 from gaussworld.pose import pose7_from_pose, pose_from, rotation_from_rotvec, transform_points
 from gaussworld.render import kernels

@@ -15,16 +15,16 @@ from typing import Any
 import torch
 from machine import commit, processor
 
-from dynamics.correct import CorrectConfig, ImageView
-from dynamics.matter import Matter
+from dynamics.correction.correct import CorrectConfig, ImageView
+from dynamics.correction.track import TrackConfig, Tracker, episode_views, track
+from dynamics.matter.parts import Matter
+from dynamics.matter.sample import matter_of
 from dynamics.physics.parameters import Parameters
-from dynamics.picture import Column, drawn, film
+from dynamics.prediction.picture import Column, drawn, film
+from dynamics.prediction.stage import Stage
 from dynamics.prior import Prior
-from dynamics.sample import matter_of
-from dynamics.skinning import Skin
-from dynamics.stage import Stage
+from dynamics.skinning.skin import Skin
 from dynamics.tool import Tool, pusher
-from dynamics.track import TrackConfig, Tracker, episode_views, track
 from gaussworld.camera import Camera
 from gaussworld.log import drain
 from gaussworld.pose import look_at, pose_from, pose_from_pose7, rotation_from_rotvec, rotvec_from_rotation
@@ -193,7 +193,7 @@ def show(case: Case, rows: dict[str, tuple[Rollout, float]], out: Path) -> None:
     stage, camera = Stage(case.world, case.tools, posed), cameras()[0].rescaled(480, 360)
     truth = case.truth
     if case.episode is not None:
-        from dynamics.truth_view import TruePoses
+        from dynamics.prediction.truth_view import TruePoses
 
         camera = next(iter(case.episode.cameras.values()))
         true = Stage(case.world, case.tools, TruePoses(case.episode, case.world))

@@ -11,7 +11,7 @@ from gaussworld.pose import rotation_from_quats
 from gaussworld.state import Action, ActionSpec, Rollout, State, stack
 from gaussworld.world import World
 
-from .matter import Matter
+from .matter.parts import Matter
 from .physics.motion import turned
 from .prior import Prior
 from .tool import Tool

@@ -7,7 +7,7 @@ from gaussworld.errors import ConfigError
 from gaussworld.state import ActionSpec, Dynamics
 from gaussworld.world import World
 
-from .matter import Matter
+from .matter.parts import Matter
 from .tool import Tool
 
 #: Makes a model for a world in metres, what it is made of, the tools that act in it, and a rate [1/s].

@@ -13,7 +13,7 @@ from gaussworld.pose import pose_from_pose7
 from gaussworld.state import Action, ActionSpec, Rollout, State, stack
 from gaussworld.world import World
 
-from .matter import Matter
+from .matter.parts import Matter
 from .physics.parameters import Parameters
 from .physics.settings import PriorConfig
 from .physics.solver import ContactSolver
@@ -67,7 +67,7 @@ class Prior:
         check_world(world)
         self.tools = (pusher(),) if tools is None else tuple(tools)
         if matter is None:
-            from .sample import matter_of
+            from .matter.sample import matter_of
 
             matter = matter_of(world)
         if matter.object_ids != tuple(world.objects):

@@ -14,7 +14,7 @@ from gaussworld.pose import pose_from_pose7, rotation_from_quats, transform_poin
 from gaussworld.state import Rollout, State
 from gaussworld.world import World
 
-from .matter import Matter, Part, PartKind
+from .matter.parts import Matter, Part, PartKind
 from .physics.lookup import FieldLookup, GroundLookup
 from .physics.motion import tool_points
 from .tool import Tool

@@ -75,7 +75,7 @@ __all__ = [
 ]
 
 #: Verbs of the spokes, named as strings so that the hub imports none of them.
-_SPOKES = {"predict": "dynamics.predict:predict", "reconstruct": "recon.reconstruct:reconstruct"}
+_SPOKES = {"predict": "dynamics.prediction.predict:predict", "reconstruct": "recon.reconstruct:reconstruct"}
 
 _HOMES = {
     "Action": "state",

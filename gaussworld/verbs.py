@@ -51,7 +51,7 @@ VERBS: dict[str, Verb] = {
     "update": Verb("recon.update.commands:update", "Bring a world up to date with new pictures.", "Objects"),
     "vary": Verb("recon.vary.commands:vary", "Make randomised copies of a world, with labels.", "Objects"),
     "generate": Verb(
-        "dynamics.commands:generate",
+        "dynamics.generate.commands:generate",
         "Simulate manipulation, or a scene at rest, with known truth.",
         "Dynamics",
     ),
@@ -64,7 +64,7 @@ VERBS: dict[str, Verb] = {
         "dynamics.lerobot.commands:import_lerobot", "Make episodes of a LeRobot dataset.", "Dynamics"
     ),
     "predict": Verb(
-        "dynamics.predict_commands:predict",
+        "dynamics.prediction.commands:predict",
         "Predict what a world will look like if tools do this.",
         "Dynamics",
     ),

@@ -19,7 +19,7 @@ from gaussworld.state import Action, ActionSpec, State
 from gaussworld.world import World
 from gaussworld.world_object import Joint, ObjectKind
 
-from ..matter import PartKind
+from ..matter.parts import PartKind
 from ..tool import tool_from_record
 from .layout import ACTIONS, ARRAYS, CARD, FIXED, FORMAT, FRAME, MOMENTS, MOST_BYTES, VERSION
 

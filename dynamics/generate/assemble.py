@@ -10,8 +10,8 @@ import numpy as np
 from gaussworld.shape import Mesh
 from gaussworld.world_object import Joint, ObjectKind
 
-from .flex_body import add_flex
-from .flex_grip import add_grips
+from .flex.body import add_flex
+from .flex.grip import add_grips
 from .hands import add_hand
 from .mjcf import (
     COLLIDING,

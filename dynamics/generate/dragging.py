@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .flex import Flex
+from .flex.flex import Flex
 from .motion import FINGER, Random, Steps, View, at, go, hold, near_yaw
 from .trial import Trial
 

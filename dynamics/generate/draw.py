@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gaussworld.camera import Camera
 
-from .flex import Flex
-from .flex_body import flex_ids
+from .flex.body import flex_ids
+from .flex.flex import Flex
 from .mjcf import DRAWN, compiled, mujoco_module, object_of_geom, place, why_not_drawn
 from .scene import SceneState, SimScene
 

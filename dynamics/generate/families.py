@@ -10,7 +10,7 @@ from gaussworld.errors import ConfigError
 from gaussworld.world_object import ObjectKind
 
 from ..tool import TOOLS, Tool
-from .flex import FlexKind, random_flex
+from .flex.flex import FlexKind, random_flex
 from .forms import Form, box, turned
 from .furniture import furniture
 from .scene import SUBSTANCES, Lamp, SceneObject, SceneState, SimScene, upright

@@ -19,7 +19,7 @@ from gaussworld.io.video import write_video
 from .assemble import model_of
 from .draw import Artist, SimView
 from .episodes_config import EpisodesConfig
-from .flex_body import place_flex
+from .flex.body import place_flex
 from .forms import coarser
 from .motion import STEP
 from .simulate import Recorded

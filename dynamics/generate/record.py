@@ -17,8 +17,8 @@ from gaussworld.world_object import ObjectKind
 from ..episodes import FRAME, SPEC
 from ..tool import tool_record
 from .assemble import FLOOR_FRICTION
-from .flex import Flex
-from .flex_mesh import flex_mesh
+from .flex.flex import Flex
+from .flex.mesh import flex_mesh
 from .mjcf import TIMESTEP
 from .motion import STEP
 from .scene import SceneObject

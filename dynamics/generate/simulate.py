@@ -12,9 +12,9 @@ from gaussworld.pose import quats_from_rotation
 from gaussworld.world_object import ObjectKind
 
 from .assemble import model_of
-from .flex import Flex
-from .flex_body import flex_velocities, flex_vertices, place_flex
-from .flex_grip import grip, release
+from .flex.body import flex_velocities, flex_vertices, place_flex
+from .flex.flex import Flex
+from .flex.grip import grip, release
 from .hands import Hand, pose7
 from .mjcf import TIMESTEP, body_name, mujoco_module
 from .motion import STEP

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from ..tool import Tool
-from .flex import Flex
+from .flex.flex import Flex
 from .furniture import Front
 from .scene import SceneState, SimScene
 

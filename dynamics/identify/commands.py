@@ -14,7 +14,7 @@ from gaussworld.session import Session
 from gaussworld.world import World
 
 from ..episodes import Episode, EpisodeSet
-from ..matter import PartKind
+from ..matter.parts import PartKind
 from ..observed import Observation
 from ..prior import Prior
 from ..tool import Tool

@@ -11,8 +11,8 @@ from gaussworld.pose import invert_pose, pose_from_pose7, transform_points
 from gaussworld.state import State
 from gaussworld.world import World
 
-from ..geodesic import farthest_points
-from ..matter import Matter, PartKind
+from ..matter.geodesic import farthest_points
+from ..matter.parts import Matter, PartKind
 from ..observed import Observation
 
 #: Markers of a part.

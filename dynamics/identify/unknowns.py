@@ -9,7 +9,7 @@ from torch import Tensor
 from gaussworld.errors import ConfigError
 from gaussworld.world import World
 
-from ..matter import PartKind
+from ..matter.parts import PartKind
 from ..prior import Prior
 from .markers import Markers
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from gaussworld.pose import pose_from
 from gaussworld.world import World
 
-from ..matter import Matter, PartKind
+from ..matter.parts import Matter, PartKind
 from .contact import Contact, Linearised, skew
 from .motion import rotations as rotations_of
 from .motion import turned

@@ -10,7 +10,7 @@ from gaussworld.gaussians import Gaussians
 from gaussworld.world import World
 from gaussworld.world_object import Joint, Material, ObjectKind, WorldObject
 
-from ..matter import Fields, Ground, Matter, Part, PartKind
+from ..matter.parts import Fields, Ground, Matter, Part, PartKind
 
 Box = tuple[Sequence[float], Sequence[float]]
 """Middle and half extents [m]."""

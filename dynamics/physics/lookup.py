@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..matter import Fields, Ground
+from ..matter.parts import Fields, Ground
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from gaussworld.shape import Mesh
 from gaussworld.state import State
 from gaussworld.world import World
 
-from ..matter import Ground, Matter, Part, PartKind
+from ..matter.parts import Ground, Matter, Part, PartKind
 from ..tool import Tool
 from .parameters import Parameters
 from .settings import PriorConfig

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gaussworld.world import World
 
-from ..matter import Matter, Part
+from ..matter.parts import Matter, Part
 from ..tool import Tool
 
 #: [m/s^2] deceleration by dry friction of what slides in guides, as long as nobody knows better.

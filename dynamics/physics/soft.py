@@ -8,7 +8,7 @@ from torch import Tensor
 from gaussworld.pose import rotation_from_quats
 from gaussworld.state import State
 
-from ..matter import Matter
+from ..matter.parts import Matter
 from .bend import Held, Obstacle, bent
 from .bodies import Frame, Motion
 from .surround import carried_points, close_pairs, ground_obstacle, kept_apart, part_obstacle, tool_obstacles

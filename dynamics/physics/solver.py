@@ -15,7 +15,7 @@ from gaussworld.pose import (
 from gaussworld.state import State
 from gaussworld.world import World
 
-from ..matter import Matter
+from ..matter.parts import Matter
 from ..tool import Tool
 from .bodies import Bodies, Extras, Frame, Motion, relative, solve
 from .contact import Contact, Linearised

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..matter import PartKind
+from ..matter.parts import PartKind
 from ..tool import Tool
 from .bodies import Bodies, Frame, Motion
 from .contact import Contact

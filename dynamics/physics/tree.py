@@ -9,7 +9,7 @@ from gaussworld.pose import invert_pose, pose_from_pose7
 from gaussworld.world import World
 from gaussworld.world_object import Joint, ObjectKind
 
-from ..matter import Matter, PartKind
+from ..matter.parts import Matter, PartKind
 
 
 @dataclass(frozen=True, eq=False)

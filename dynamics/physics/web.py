@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..matter import Matter, Part, PartKind
+from ..matter.parts import Matter, Part, PartKind
 from .parameters import Parameters
 
 #: Sum of stiffness times squared length over all springs, over Young's modulus times volume, for springs in a

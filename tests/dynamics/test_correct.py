@@ -9,16 +9,23 @@ import jaxtyping
 import pytest
 import torch
 
-from dynamics.correct import CorrectConfig, ImageView, PointView, believed, moved_objects, moved_particles
-from dynamics.correct_images import ImageCorrection
-from dynamics.correct_points import PointCorrection
-from dynamics.matter import Matter
-from dynamics.props import rounded_box, tool_box_poses
-from dynamics.sample import matter_of
-from dynamics.skinning import Skin
-from dynamics.stage import Stage
+from dynamics.correction.correct import (
+    CorrectConfig,
+    ImageView,
+    PointView,
+    believed,
+    moved_objects,
+    moved_particles,
+)
+from dynamics.correction.images import ImageCorrection
+from dynamics.correction.points import PointCorrection
+from dynamics.correction.track import TrackConfig, Tracker, track
+from dynamics.matter.parts import Matter
+from dynamics.matter.sample import matter_of
+from dynamics.prediction.props import rounded_box, tool_box_poses
+from dynamics.prediction.stage import Stage
+from dynamics.skinning.skin import Skin
 from dynamics.tool import pusher
-from dynamics.track import TrackConfig, Tracker, track
 from gaussworld.camera import Camera
 from gaussworld.log import drain
 from gaussworld.pose import (

@@ -11,7 +11,7 @@ from safetensors.numpy import load, save
 
 from dynamics.episodes import FRAME, SPEC, Episode, EpisodeSet, write_episode, write_index
 from dynamics.episodes.episode_set import _opened
-from dynamics.matter import PartKind
+from dynamics.matter.parts import PartKind
 from dynamics.tool import pusher, tool_record
 from gaussworld.errors import CaptureError, FileFormatError
 from gaussworld.hull import convex_hull

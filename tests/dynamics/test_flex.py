@@ -13,8 +13,7 @@ from dynamics.generate import forms
 from dynamics.generate.arrange import random_scene
 from dynamics.generate.config import StillConfig
 from dynamics.generate.draw import Artist
-from dynamics.generate.flex import FLEX_KINDS, Flex, FlexKind, hanging, random_flex
-from dynamics.generate.flex_body import (
+from dynamics.generate.flex.body import (
     add_flex,
     flex_name,
     flex_touches,
@@ -22,8 +21,9 @@ from dynamics.generate.flex_body import (
     flex_vertices,
     place_flex,
 )
-from dynamics.generate.flex_grip import add_grips, grip, held, release
-from dynamics.generate.flex_mesh import flex_mesh
+from dynamics.generate.flex.flex import FLEX_KINDS, Flex, FlexKind, hanging, random_flex
+from dynamics.generate.flex.grip import add_grips, grip, held, release
+from dynamics.generate.flex.mesh import flex_mesh
 from dynamics.generate.mjcf import COLLIDING, spec_of
 from dynamics.generate.scene import SceneState
 from gaussworld.camera import Camera

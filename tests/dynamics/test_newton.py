@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamics.matter import Matter
+from dynamics.matter.parts import Matter
+from dynamics.matter.sample import MatterConfig, matter_of
 from dynamics.physics.newton import NewtonSolver
 from dynamics.physics.settings import PriorConfig
 from dynamics.physics.solver import ContactSolver
 from dynamics.prior import Prior, SolverMaker
-from dynamics.sample import MatterConfig, matter_of
 from gaussworld.errors import MissingDependency
 from gaussworld.gaussians import Gaussians
 from gaussworld.pose import pose_from, rotation_from_rotvec

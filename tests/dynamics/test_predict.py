@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from dynamics import models
-from dynamics.outcome import ShowConfig, write_prediction
-from dynamics.predict import PredictConfig, joined, predict, predicting
-from dynamics.predict_commands import predict as verb
-from dynamics.props import rounded_box, tool_box_poses, tool_objects
-from dynamics.question import ask
-from dynamics.stage import Stage, framing_camera
+from dynamics.prediction.commands import predict as verb
+from dynamics.prediction.outcome import ShowConfig, write_prediction
+from dynamics.prediction.predict import PredictConfig, joined, predict, predicting
+from dynamics.prediction.props import rounded_box, tool_box_poses, tool_objects
+from dynamics.prediction.question import ask
+from dynamics.prediction.stage import Stage, framing_camera
 from dynamics.tool import Tool, gripper, pusher
 from gaussworld.errors import ConfigError, FileFormatError, UnknownScale
 from gaussworld.io.action_script import ActionFile

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from dynamics.baselines import ConstantVelocity, Persistence
+from dynamics.matter.sample import matter_of
 from dynamics.physics import examples
 from dynamics.physics.settings import PriorConfig
 from dynamics.prior import Prior
-from dynamics.sample import matter_of
 from dynamics.tool import gripper, pusher
 from gaussworld.errors import ConfigError, UnknownScale
 from gaussworld.gaussians import Gaussians

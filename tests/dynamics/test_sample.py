@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamics.fields import look_up, surface_samples
-from dynamics.matter import Matter, PartKind
-from dynamics.sample import MatterConfig, matter_of, tied
+from dynamics.matter.fields import look_up, surface_samples
+from dynamics.matter.parts import Matter, PartKind
+from dynamics.matter.sample import MatterConfig, matter_of, tied
 from gaussworld.errors import UnknownScale
 from gaussworld.gaussians import Gaussians
 from gaussworld.pose import pose_from, quats_from_rotation, rotation_from_rotvec

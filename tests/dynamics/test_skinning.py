@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynamics.binding import Binding, stretched
-from dynamics.deformation import nearest_rotation
-from dynamics.matter import Fields, Ground, Matter, Part, PartKind
-from dynamics.skinning import Skin
-from dynamics.turned_color import turn_colors
+from dynamics.matter.parts import Fields, Ground, Matter, Part, PartKind
+from dynamics.skinning.binding import Binding, stretched
+from dynamics.skinning.deformation import nearest_rotation
+from dynamics.skinning.skin import Skin
+from dynamics.skinning.turned_color import turn_colors
 from gaussworld.camera import Camera
 from gaussworld.gaussians import Gaussians
 from gaussworld.pose import (

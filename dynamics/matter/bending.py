@@ -10,7 +10,7 @@ from gaussworld.neighbors import nearest
 
 from .fields import distance_field, grid, grid_points, look_up
 from .geodesic import Web, farthest_points, unique_pairs
-from .matter import PartKind
+from .parts import PartKind
 from .solidity import DENSE, Body
 
 #: [m] thinnest half thickness that a cloth or a rope is taken to have.

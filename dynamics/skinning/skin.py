@@ -23,10 +23,10 @@ from gaussworld.state import State
 from gaussworld.world import World
 from gaussworld.world_object import WorldObject
 
+from ..matter.parts import Matter, Part
 from .binding import Binding, stretched
-from .compiled_skin import CompiledSkin, fits, seen_colors
+from .compiled import CompiledSkin, fits, seen_colors
 from .deformation import Deformation, deformation_of
-from .matter import Matter, Part
 from .turned_color import turn_colors
 
 

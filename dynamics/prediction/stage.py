@@ -13,8 +13,8 @@ from gaussworld.state import State
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind
 
+from ..tool import Tool
 from .props import tool_box_poses, tool_objects
-from .tool import Tool
 
 Posed = Callable[[State], Gaussians]
 #: [deg] field of view of a camera that nobody chose, and how far down it looks.

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
-from .scene import upright
-from .textures import Look, random_look
+from ..scene import upright
+from ..textures import Look, random_look
 
 FlexKind = Literal["rope", "cloth", "soft"]
 FLEX_KINDS: tuple[FlexKind, ...] = get_args(FlexKind)

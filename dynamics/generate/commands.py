@@ -8,9 +8,9 @@ import tyro
 
 from gaussworld.log import follow
 
-from .generate.episodes_config import GenerateConfig
-from .generate.produce import generate_episodes
-from .generate.still import generate_still
+from .episodes_config import GenerateConfig
+from .produce import generate_episodes
+from .still import generate_still
 
 _CONFIG = GenerateConfig()
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from ..mjcf import COLLIDING, DRAWN, mujoco_module, pose7_of
 from .flex import Flex
-from .flex_paint import paint, rope_colors
-from .mjcf import COLLIDING, DRAWN, mujoco_module, pose7_of
+from .paint import paint, rope_colors
 
 #: Bits of contype that only elastic things have: what they touch has the first in its conaffinity, and they
 #: have the second themselves.

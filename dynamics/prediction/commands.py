@@ -10,7 +10,7 @@ from gaussworld.errors import ConfigError
 from gaussworld.facts import finite
 from gaussworld.log import follow, part
 
-from .models import MODELS, known_model
+from ..models import MODELS, known_model
 from .outcome import ROLLOUT, SAMPLES, SCENE, VIDEO, ShowConfig, Written, check_out, write_prediction
 from .predict import PredictConfig, predicting
 from .question import ask, is_episode

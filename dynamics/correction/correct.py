@@ -21,7 +21,7 @@ from gaussworld.state import State
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind
 
-from .matter import Matter, PartKind
+from ..matter.parts import Matter, PartKind
 
 
 @dataclass(frozen=True, eq=False)

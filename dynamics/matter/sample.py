@@ -14,7 +14,7 @@ from .bending import particles_of
 from .fields import distance_field, grid, grid_points, surface_distance
 from .geodesic import farthest_points
 from .ground import ground_of
-from .matter import Fields, Matter, Part, PartKind
+from .parts import Fields, Matter, Part, PartKind
 from .solidity import Body
 
 #: [m] what a field says of a part that has none.

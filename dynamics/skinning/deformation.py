@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from gaussworld.pose import invert_quats, multiply_quats, quats_from_rotation, rotation_from_quats
 
-from .matter import PartKind
+from ..matter.parts import PartKind
 
 #: A neighbourhood with less of its longest extent across than this is a sheet, or a line; squared.
 _FLAT = 0.03

@@ -18,8 +18,8 @@ from gaussworld.state import Action
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind
 
-from .episodes import Episode
-from .tool import Tool, pusher, tool_from_record, tool_named, tool_record
+from ..episodes import Episode
+from ..tool import Tool, pusher, tool_from_record, tool_named, tool_record
 
 #: [m/s] no tool is moved faster: beyond it a step would carry a thin tool through what it should push.
 MAX_SPEED = 1.0

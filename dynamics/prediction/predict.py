@@ -17,14 +17,14 @@ from gaussworld.threads import one_torch_thread
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind
 
-from .matter import Matter, PartKind
-from .models import model_named
+from ..matter.parts import Matter, PartKind
+from ..matter.sample import matter_of
+from ..models import model_named
+from ..rollout import Accounts
+from ..skinning.skin import Skin
+from ..tool import Tool
 from .question import MAX_SPEED, Question, ask
-from .rollout import Accounts
-from .sample import matter_of
-from .skinning import Skin
 from .stage import Posed
-from .tool import Tool
 
 #: Steps between two signs of life.
 _CHUNK = 5

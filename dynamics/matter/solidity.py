@@ -18,7 +18,7 @@ from gaussworld.world_object import WorldObject
 
 from .fields import surface_samples
 from .geodesic import Web, farthest_points
-from .matter import PartKind
+from .parts import PartKind
 
 #: Fainter Gaussians are no part of a body; more of them than so many are thinned out.
 _FAINT, _MOST = 0.3, 20_000

@@ -15,7 +15,7 @@ from gaussworld.surface.objects import Detail, Thing, objects_of
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind, WorldObject
 
-from .tool import Tool
+from ..tool import Tool
 
 #: sRGB of what is drawn of tools, one for each tool in turn; nothing that a scene is likely to have.
 COLORS = ((0.16, 0.45, 0.75), (0.80, 0.38, 0.10))

@@ -21,11 +21,11 @@ from gaussworld.state import State
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind, WorldObject
 
+from ..matter.parts import Matter, PartKind
+from ..prediction.props import tool_box_poses, tool_objects
+from ..prediction.stage import Posed
+from ..tool import Tool
 from .correct import CorrectConfig, Corrected, PointView, free_objects, moved_objects, moved_particles
-from .matter import Matter, PartKind
-from .props import tool_box_poses, tool_objects
-from .stage import Posed
-from .tool import Tool
 
 #: Weight of the distance along a surface, where the distance across it has 1: keeps flat things from sliding.
 _ALONG = 0.1

@@ -10,9 +10,9 @@ from gaussworld.pose import pose_from_pose7, rotvec_from_rotation
 from gaussworld.state import Rollout
 from gaussworld.world_object import WorldObject
 
+from ..rollout import Accounts
 from .predict import Prediction
 from .question import MOVABLE
-from .rollout import Accounts
 
 #: [m] and [rad] below which a thing counts as not moved.
 _STILL_M, _STILL_RAD = 1e-3, math.radians(0.5)

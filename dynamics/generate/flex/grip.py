@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from ..mjcf import mujoco_module
+from .body import flex_name
 from .flex import Flex
-from .flex_body import flex_name
-from .mjcf import mujoco_module
 
 _BETWEEN = ((-0.012, -0.012, -0.012), (0.012, 0.012, 0.03))
 """[m] lowest and highest corner of what closed fingers hold, in the tool's frame."""

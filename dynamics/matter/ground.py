@@ -15,7 +15,7 @@ from gaussworld.world import World
 from gaussworld.world_object import BACKGROUND_ID, Material, ObjectKind, WorldObject
 
 from .fields import surface_samples
-from .matter import Ground
+from .parts import Ground
 from .solidity import Body, shown_gaussians
 
 #: Cosine beyond which a surface is level.

@@ -13,6 +13,9 @@ from gaussworld.render import Rendering, render
 from gaussworld.state import State
 from gaussworld.world import World
 
+from ..matter.parts import Matter
+from ..prediction.stage import Posed, Stage
+from ..tool import Tool
 from .correct import (
     CorrectConfig,
     Corrected,
@@ -22,9 +25,6 @@ from .correct import (
     moved_objects,
     moved_particles,
 )
-from .matter import Matter
-from .stage import Posed, Stage
-from .tool import Tool
 
 #: A colour that is off by this much counts 1.
 _COLOR_TOLERANCE = 0.1

@@ -21,12 +21,12 @@ from gaussworld.io.usd_rollout import write_rollout
 from gaussworld.log import Done, Event, Notice, Progress
 from gaussworld.threads import one_torch_thread
 
+from ..tool import tool_record
 from .picture import Column, drawn, film
 from .predict import Prediction
 from .props import rollout_with_props
 from .stage import Posed, Stage, framing_camera, object_shapes
 from .summary import summary
-from .tool import tool_record
 from .truth_view import recorded, truth_frames
 
 _log = logging.getLogger(__name__)

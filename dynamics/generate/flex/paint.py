@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from ..mjcf import DRAWN, mujoco_module
+from ..textures import painted
 from .flex import Flex
-from .mjcf import DRAWN, mujoco_module
-from .textures import painted
 
 _TEXEL = 0.0006
 """[m]"""

@@ -12,15 +12,15 @@ from gaussworld.state import Action, Dynamics, Rollout, State, stack
 from gaussworld.threads import one_torch_thread
 from gaussworld.world import World
 
+from ..episodes import Episode
+from ..matter.parts import Matter
+from ..prediction.picture import fitted
+from ..prediction.predict import check_finite
+from ..prediction.stage import Posed
+from ..tool import Tool
 from .correct import CorrectConfig, Corrected, ImageView, PointView, believed
-from .correct_images import ImageCorrection
-from .correct_points import PointCorrection
-from .episodes import Episode
-from .matter import Matter
-from .picture import fitted
-from .predict import check_finite
-from .stage import Posed
-from .tool import Tool
+from .images import ImageCorrection
+from .points import PointCorrection
 
 View = PointView | ImageView
 

@@ -15,7 +15,7 @@ from gaussworld.state import State
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind
 
-from .episodes import Episode
+from ..episodes import Episode
 from .picture import Picture, drawn, fitted
 from .stage import Stage
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from gaussworld.shape import Mesh
 
 from .flex import Flex
-from .flex_paint import picture_colors, rope_colors
+from .paint import picture_colors, rope_colors
 
 _FINE = 0.0045
 """[m] sides of the triangles: the paint has to be seen in the colours of their corners."""
