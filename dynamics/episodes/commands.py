@@ -20,7 +20,7 @@ def import_episode(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     seen: bool = False,
     work: Path | None = None,
-    preset: str = "preview",
+    preset: str = "rgbd",
     gaussians: int = 12_000,
     truth: bool = False,
     json: bool = False,

@@ -341,7 +341,7 @@ def check_version(card: Mapping[str, Any], path: Path) -> None:
     version = card.get("version")
     if not isinstance(version, int) or version > VERSION or version < 1:
         raise FileFormatError(
-            f"{path}: expected version {VERSION} or older, got {version!r}; update gaussworld to read it"
+            f"{path}: expected version {VERSION} or older, got {version!r}; a newer GaussWorld reads it"
         )
 
 

@@ -1,6 +1,6 @@
 """The layout of episodes on disk: names, versions, and the shape of every array."""
 
-FORMAT, VERSION = "gaussworld episodes", 1
+FORMAT, VERSION = "gaussworld-episodes", 1
 FRAME = "world, +z up, metres"
 INDEX, CARD, ARRAYS = "episodes.json", "episode.json", "episode.safetensors"
 #: [bytes] a JSON larger than this is not what it is taken for.

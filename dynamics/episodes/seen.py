@@ -20,7 +20,7 @@ from gaussworld.world_object import Joint, WorldObject
 from .episode import Episode, EpisodeObject
 
 
-def seen_world(episode: Episode, folder: Path, preset: str = "preview") -> Iterator[Event[World]]:
+def seen_world(episode: Episode, folder: Path, preset: str = "rgbd") -> Iterator[Event[World]]:
     """Reconstruct the first RGB-D frames, cut them into objects by their segmentation, and give these shapes.
 
     Form, place and colour of everything are what the pictures show; masses and frictions are defaults. From

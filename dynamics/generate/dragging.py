@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from .flex.flex import Flex
-from .motion import FINGER, Random, Steps, View, at, go, hold, near_yaw
+from .motion import FINGER, Motion, Random, Steps, View, at, go, hold, near_yaw
 from .trial import Trial
 
 _EDGE = 0.3
@@ -19,15 +19,8 @@ def drags(trial: Trial, view: View, random: Random) -> Steps:
     while True:
         points = view.vertices[flex.id]
         row = _taken(flex, random)
-        spot, yaw = points[row], near_yaw(_across(flex, points, row), view.sent[3], math.pi)
-        low = max(0.002, float(spot[2]) - 0.5 * flex.radius)
-        high = float(points[:, 2].max()) + 0.03
-        above = np.array([spot[0], spot[1], high, yaw, 0.35])
-        view = yield from go(view, at(view.sent, z=max(high, view.sent[2]), grip=0.35), 0.35)
-        view = yield from go(view, above, 0.35)
-        # What bends may have crept meanwhile.
-        spot = view.vertices[flex.id][row]
-        view = yield from go(view, np.array([spot[0], spot[1], low, yaw, 0.35]), 0.25)
+        view = yield from _over(flex, view, row)
+        low, high = float(view.sent[2]), float(points[:, 2].max()) + 0.03
         view = yield from go(view, at(view.sent, grip=closed(flex)), 0.3)
         view = yield from hold(view, 1)
         speed = random.uniform(0.08, 0.18 if slow else 0.3)
@@ -43,6 +36,27 @@ def drags(trial: Trial, view: View, random: Random) -> Steps:
         view = yield from go(view, at(view.sent, grip=0.35), 0.3)
         view = yield from go(view, at(view.sent, z=high), 0.25)
         view = yield from hold(view, int(random.integers(0, 4)))
+
+
+def hangs(trial: Trial, view: View, random: Random) -> Steps:
+    """Lift a rope by its middle until both ends hang, and wait: how far they droop tells its stiffness.
+
+    It is slow, so that little swings, and nothing else touches the rope then, so that friction plays no part.
+    """
+    flex = trial.flexes[0]
+    while True:
+        view = yield from _over(flex, view, flex.count // 2 + int(random.integers(-2, 3)))
+        low, slow = float(view.sent[2]), random.uniform(0.1, 0.14)
+        view = yield from go(view, at(view.sent, grip=closed(flex)), 0.3)
+        view = yield from hold(view, 1)
+        view = yield from go(view, at(view.sent, z=low + 0.5 * flex.size[0] + 0.06), slow)
+        view = yield from hold(view, 10)
+        goal = (view.sent[:2] + random.uniform(-0.06, 0.06, 2)).clip(-0.15, 0.15)
+        turn = view.sent[3] + random.uniform(-0.3, 0.3)
+        view = yield from go(view, at(view.sent, x=goal[0], y=goal[1], yaw=turn), slow)
+        view = yield from hold(view, 10)
+        view = yield from go(view, at(view.sent, z=low), 2 * slow)
+        view = yield from go(view, at(view.sent, grip=0.35), 0.3)
 
 
 def squeezes(trial: Trial, view: View, random: Random) -> Steps:
@@ -81,6 +95,19 @@ def squeezes(trial: Trial, view: View, random: Random) -> Steps:
         view = yield from go(view, at(view.sent, grip=0.0), 0.3)
         view = yield from go(view, at(view.sent, z=low + top + 0.03), 0.3)
         view = yield from hold(view, int(random.integers(0, 3)))
+
+
+def _over(flex: Flex, view: View, row: int) -> Motion:
+    """Open, to where the fingers close across a vertex."""
+    points = view.vertices[flex.id]
+    spot, yaw = points[row], near_yaw(_across(flex, points, row), view.sent[3], math.pi)
+    low = max(0.002, float(spot[2]) - 0.5 * flex.radius)
+    high = float(points[:, 2].max()) + 0.03
+    view = yield from go(view, at(view.sent, z=max(high, view.sent[2]), grip=0.35), 0.35)
+    view = yield from go(view, np.array([spot[0], spot[1], high, yaw, 0.35]), 0.35)
+    # What bends may have crept meanwhile.
+    spot = view.vertices[flex.id][row]
+    return (yield from go(view, np.array([spot[0], spot[1], low, yaw, 0.35]), 0.25))
 
 
 def closed(flex: Flex) -> float:

@@ -87,6 +87,9 @@ def _bending(family: Family, seed: int, policy: Policy) -> Trial:
     kinds: dict[str, FlexKind] = {"rope": "rope", "cloth": "cloth", "soft": "soft"}
     place = (float(random.uniform(-0.05, 0.05)), float(random.uniform(-0.05, 0.05)))
     flex = random_flex(random, kinds[family], 2, random.random(), place)
+    if policy == "hang":
+        # Laid straight, as it is without forces: where it begins then says nothing wrong about its shape.
+        flex = replace(flex, bent=None)
     category = {"rope": "rubber", "cloth": "foam", "soft": "foam"}[family]
     # Its form stands for it where only names and places matter; it is drawn and moved by what bends.
     item = SceneObject(

@@ -1,4 +1,4 @@
-"""Who moves the tool: scripted, random or a noisy expert, for each family."""
+"""Who moves the tool: scripted, random or a noisy expert, for each family; or what tells materials."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from gaussworld.world_object import ObjectKind
 
-from .dragging import drags, squeezes
+from .dragging import drags, squeezes, hangs
 from .lifting import lifts
 from .motion import LONGEST, Random, Steps, View, wander
 from .opening import bar_at, opens
-from .pushing import expert, scripted
+from .pushing import expert, scripted, strikes
 from .trial import Family, Trial, stream
 
 Policy = Callable[[Trial, View, Random], Steps]
@@ -26,6 +26,8 @@ _POLICIES: dict[Family, tuple[Policy, Policy]] = {
     "cloth": (drags, drags),
     "soft": (squeezes, squeezes),
 }
+#: Motions that tell materials; `TELLING` has the families they are for.
+_TELLING: dict[str, Policy] = {"strike": strikes, "hang": hangs}
 _NOISE = np.array([0.0012, 0.0012, 0.0005, 0.008, 0.0])
 """[m] and [rad] a step: of an expert's hand."""
 _FLOOR = 0.003
@@ -75,6 +77,8 @@ def _steps(trial: Trial, view: View) -> Steps:
     random = stream(trial.seed, 1)
     if trial.policy == "random":
         return _wander(trial, view, random)
+    if trial.policy in _TELLING:
+        return _TELLING[trial.policy](trial, view, random)
     return _POLICIES[trial.family][trial.policy == "expert"](trial, view, random)
 
 

@@ -8,12 +8,14 @@ import numpy as np
 from gaussworld.world_object import ObjectKind
 
 from .families import flat_radius
-from .motion import ROD, Motion, Random, Steps, View, at, go, hold, near_yaw, over
+from .motion import ROD, STEP, Motion, Random, Steps, View, at, go, hold, near_yaw, over
 from .scene import SceneObject
 from .trial import Trial
 
 _EDGE = 0.33
 """[m] farthest from the table's middle that the rod goes."""
+_FAR = 0.39
+"""[m] the same for the run-up to a strike."""
 _APART = 0.012
 """[m] between rod and thing before a push."""
 _SHORT, _LONG = 0.04, 0.16
@@ -37,6 +39,14 @@ def scripted(trial: Trial, view: View, random: Random) -> Steps:
         view = yield from _push(trial, view, items, item, _turned(way, turn), offset, length, speed, random)
         view = yield from hold(view, int(random.integers(0, 8 if fast else 4)))
         first = False
+
+
+def strikes(trial: Trial, view: View, random: Random) -> Steps:
+    """Hits things and stops, so that they slide on alone: how far tells their friction on the table."""
+    items = list(trial.scene.of(ObjectKind.RIGID))
+    while True:
+        item = items[int(random.integers(len(items)))]
+        view = yield from _strike(trial, view, items, item, random)
 
 
 def expert(trial: Trial, view: View, random: Random) -> Steps:
@@ -103,6 +113,44 @@ def _push(
     view = yield from go(view, np.array([*end.clip(-_EDGE, _EDGE), low, 0.0, 0.0]), speed)
     back = (view.sent[:2] - ahead * random.uniform(0.03, 0.05)).clip(-_EDGE, _EDGE)
     return (yield from go(view, at(view.sent, x=back[0], y=back[1]), 0.35))
+
+
+def _strike(
+    trial: Trial, view: View, items: Sequence[SceneObject], item: SceneObject, random: Random
+) -> Motion:
+    """One blow at a thing: a run-up of two steps that touches in the second, a stop, and a wait."""
+    middle = _middle(item, view)
+    # From where it lies across the table's middle there is most room.
+    aim = random.normal(0.0, 0.05, 2) - middle
+    if float(np.linalg.norm(aim)) < 0.03:
+        aim = _turned(np.array([1.0, 0.0]), random.uniform(-math.pi, math.pi))
+    ahead = aim / np.linalg.norm(aim)
+    room = float(((_EDGE - np.sign(ahead) * middle) / np.abs(ahead).clip(min=1e-6)).min())
+    friction = math.sqrt(item.friction * trial.scene.objects[0].friction)
+    speed = min(random.uniform(0.8, 1.0), math.sqrt(2 * friction * 9.81 * max(room - 0.07, 0.03)))
+    left, low = np.array([-ahead[1], ahead[0]]), random.uniform(0.006, 0.012)
+    offset = random.uniform(-0.12, 0.12) * flat_radius(item)
+    corners = item.form.points() @ view.poses[item.id][:3, :3].T + view.poses[item.id][:3, 3]
+    reach = float(((middle - corners[:, :2]) @ ahead).max())
+    # Contact for the last two thirds of the second step: time for the thing to go as fast as the rod.
+    touch = middle + offset * left - ahead * (reach + ROD)
+    start = touch - ahead * speed * STEP * 1.33
+    goal = np.array([*start.clip(-_FAR, _FAR), low, 0.0, 0.0])
+    safe = float(max(_top(view, other) for other in items)) + 0.015
+    view = yield from over(view, goal, safe)
+    view = yield from hold(view, 1)
+    way = np.array([*ahead, 0.0, 0.0, 0.0]) * speed * STEP
+    for _ in range(2):
+        view = yield view.sent + way
+    view = yield from hold(view, 5)
+    return (yield from go(view, at(view.sent, z=safe), 0.4))
+
+
+def _middle(item: SceneObject, view: View) -> np.ndarray:
+    """[m] x and y of a thing's centre of mass."""
+    center = item.form.shape.mesh.center_of_mass.double().numpy()
+    pose = view.poses[item.id]
+    return (pose[:3, :3] @ center + pose[:3, 3])[:2]
 
 
 def _nearest(items: Sequence[SceneObject], view: View) -> SceneObject:

@@ -8,51 +8,52 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gaussworld.errors import CaptureError
 from gaussworld.state import State
-from gaussworld.world import World
 
-from ..observed import Observation
 from ..physics.parameters import Parameters
 from ..prior import Prior
 from .markers import Markers
-from .unknowns import IdentifyConfig, unknowns_of
+from .unknowns import Unknown
+from .windows import Window
 
 #: [m] beyond it an error counts in proportion only: what once goes another way must not decide.
 _HUBER = 0.02
+#: Steps of one window that count as one unit where its errors are judged.
+_BLOCK = 10
+#: Standard deviation of a logarithm that is due to physics being another than ours, whatever data say.
+_OTHER_PHYSICS = 0.03
 
 
 class Problem:
-    """Windows of recordings, unknowns, and how badly guesses predict."""
+    """Windows, unknowns, and how badly guesses predict."""
 
     def __init__(
-        self, model: Prior, world: World, recordings: Sequence[Observation], config: IdentifyConfig
+        self,
+        model: Prior,
+        markers: Markers,
+        initial: State,
+        windows: Sequence[Window],
+        unknowns: Sequence[Unknown],
     ) -> None:
-        self.model, self.world, self.config = model, world, config
+        """Put the beginnings of windows together.
+
+        Args:
+            model: its parameters are those of all that is not looked for.
+            markers: where predictions are compared.
+            initial: the model's first state, unbatched.
+            windows: what is predicted.
+            unknowns: what is looked for.
+        """
+        self.model, self.markers = model, markers
+        self.windows, self.unknowns = list(windows), list(unknowns)
         self.rollouts = 0
-        initial = model.initial(world)
-        self.markers = Markers.of(model.matter, world)
-        bends = model.matter.bending
-        self.windows = [
-            window
-            for recording in recordings
-            for window in _windows(recording, 0 if bends else config.stride, config.window, len(recording))
+        whole = {id(each.recording): markers.seen(each.recording, initial) for each in windows}
+        self._begin = [
+            each.recording.begin(initial, model.world, torch.tensor([each.start])) for each in windows
         ]
-        self._begin = [recording.begin(initial, world, torch.tensor([k])) for recording, k, _ in self.windows]
-        self._seen = [
-            self.markers.seen(recording, initial)[start : stop + 1] for recording, start, stop in self.windows
-        ]
-        moving = [float((seen - seen[:1]).norm(dim=-1).amax()) > 1e-3 for seen in self._seen]
-        if not any(moving):
-            raise CaptureError(
-                "expected a recording in which things move, got one in which all rest; record a push"
-            )
-        keep = [row for row, moves in enumerate(moving) if moves]
-        self.windows = [self.windows[row] for row in keep]
-        self._begin, self._seen = [self._begin[row] for row in keep], [self._seen[row] for row in keep]
-        self.unknowns = unknowns_of(model, world, self.markers, self._seen, config)
-        if not self.unknowns:
-            raise CaptureError("expected something to identify, got things that only rest; record a push")
+        self._seen = [whole[id(each.recording)][each.start : each.stop + 1] for each in windows]
+        bounds = [[math.log(value) for value in unknown.range] for unknown in unknowns]
+        self._lows, self._highs = torch.tensor(bounds).reshape(-1, 2).T
 
     def start(self) -> Float[Tensor, " k"]:
         """Logarithms of what the model has now."""
@@ -60,9 +61,15 @@ class Problem:
         for unknown in self.unknowns:
             rows = getattr(self.model.parameters.rows(), unknown.field)
             value = float(rows[0] if unknown.column is None else rows[0, unknown.column])
-            low, high = unknown.range
-            values.append(math.log(min(max(value, low), high)))
-        return torch.tensor(values)
+            values.append(math.log(max(value, 1e-9)))
+        return torch.tensor(values).clamp(self._lows, self._highs)
+
+    def spaced(self, count: int) -> Float[Tensor, "n k"]:
+        """Guesses that fill the ranges evenly, the model's own among them (Sobol 1967)."""
+        if count < 2:
+            return self.start()[None]
+        places = torch.quasirandom.SobolEngine(len(self.unknowns)).draw(count)[1:]
+        return torch.cat([self.start()[None], self._lows + places * (self._highs - self._lows)])
 
     def parameters(self, guesses: Float[Tensor, "n k"]) -> Parameters:
         """The model's parameters with each guess in its place, as a batch."""
@@ -107,7 +114,6 @@ class Problem:
         """Adam on the logarithms; gives every point on the way with its loss."""
         point = guess.clone().requires_grad_()
         optimizer = torch.optim.Adam([point], lr=0.03)
-        lows, highs = torch.tensor([[math.log(v) for v in unknown.range] for unknown in self.unknowns]).T
         for _ in range(steps):
             optimizer.zero_grad()
             loss = self._loss(point[None])[0]
@@ -117,33 +123,43 @@ class Problem:
                 return
             optimizer.step()
             with torch.no_grad():
-                point.clamp_(lows, highs)
+                point.clamp_(self._lows, self._highs)
 
-    def spread(self, guess: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
-        """Standard deviation of each logarithm, with windows as the units that err independently."""
-        step = 0.02
+    def spread(self, guess: Float[Tensor, " k"], step: float = 0.03) -> Float[Tensor, " k"]:
+        """Standard deviations of the logarithms at the best guess.
+
+        White's sandwich (1982, "Maximum likelihood estimation of misspecified models"), whose units are whole
+        slides, because their windows tell the same thing again, and blocks of steps of other windows. Errors
+        beyond Huber's bound count as much less as they do in the loss.
+        """
         count = len(self.unknowns)
         tries = torch.cat([guess[None], guess + step * torch.eye(count), guess - step * torch.eye(count)])
         with torch.no_grad():
-            parts = [each.flatten(2) for each in self.residuals(tries)]
+            parts = self.residuals(tries)
         bread = torch.zeros(count, count, dtype=torch.float64)
-        meat = torch.zeros_like(bread)
-        units = 0
-        for each in parts:
+        scores: dict[tuple[int, int], Tensor] = {}
+        for group, each in zip(self._groups(), parts):
+            far = each[0].norm(dim=-1, keepdim=True)
+            weight = (_HUBER / far.clamp(min=_HUBER)).double()
             slopes = ((each[1 : 1 + count] - each[1 + count :]) / (2 * step)).double()
-            bread += torch.einsum("kwr,lwr->kl", slopes, slopes)
-            scores = torch.einsum("kwr,wr->wk", slopes, each[0].double())
-            meat += scores.T @ scores
-            units += each.shape[1]
-        # Few windows say too little about their own errors.
-        meat = meat * units / max(units - count, 1)
+            bread += torch.einsum("kwtmx,lwtmx,wtmx->kl", slopes, slopes, weight.expand(each[0].shape))
+            pulls = torch.einsum("kwtmx,wtmx->wtk", slopes, each[0].double() * weight)
+            for row, steps in zip(group, pulls):
+                slide = self.windows[row].slide
+                for block, pull in enumerate(steps.split(_BLOCK)):
+                    key = (-1, slide) if slide is not None else (row, block)
+                    scores[key] = scores.get(key, torch.zeros(count, dtype=torch.float64)) + pull.sum(0)
+        units, stacked = len(scores), torch.stack(list(scores.values()))
+        # Few units say too little about their own errors.
+        meat = stacked.T @ stacked * units / max(units - count, 1)
         ridge = 1e-9 * (bread.diagonal().amax() + 1e-12) * torch.eye(count)
         inverse = torch.linalg.inv(bread + ridge)
-        return (inverse @ meat @ inverse).diagonal().clamp(min=0).sqrt().float()
+        found = (inverse @ meat @ inverse).diagonal().clamp(min=0)
+        return (found + _OTHER_PHYSICS**2).sqrt().float()
 
     def _groups(self) -> list[list[int]]:
         """Windows of one length together, so that they are predicted at once."""
-        lengths = [stop - start for _, start, stop in self.windows]
+        lengths = [len(each) for each in self.windows]
         return [[row for row, n in enumerate(lengths) if n == length] for length in sorted(set(lengths))]
 
     def _predicted(self, guesses: Tensor, group: list[int]) -> Tensor:
@@ -152,19 +168,13 @@ class Problem:
         state = _joined([self._begin[row] for row in group]).expand(n).map(lambda v: v.flatten(0, 1))
         model = self.model.with_parameters(parameters)
         rows = [self.windows[row] for row in group]
-        steps = rows[0][2] - rows[0][1]
         errors = []
-        for step in range(steps):
-            tools = torch.cat([r.actions.tools[k + step][None] for r, k, _ in rows])  # pyright: ignore
-            grips = [r.actions.grip for r, _, _ in rows]
-            action = replace(
-                rows[0][0].actions[0],
-                tools=tools.repeat(n, 1, 1),
-                grip=None
-                if any(grip is None for grip in grips)
-                else torch.cat([grip[k + step][None] for grip, (_, k, _) in zip(grips, rows)]).repeat(n, 1),  # pyright: ignore
-            )
-            state = model.step(state, action)
+        for step in range(len(rows[0])):
+            actions = [each.recording.actions[each.start + step] for each in rows]
+            grips = [action.grip for action in actions if action.grip is not None]
+            tools = torch.stack([action.tools for action in actions if action.tools is not None])
+            grip = torch.stack(grips).repeat(n, 1) if len(grips) == w else None
+            state = model.step(state, replace(actions[0], tools=tools.repeat(n, 1, 1), grip=grip))
             seen = torch.stack([self._seen[row][step + 1] for row in group])
             errors.append(self.markers.at(state).unflatten(0, (n, w)) - seen)
         self.rollouts += n * w
@@ -177,18 +187,6 @@ def _robust(residuals: Tensor) -> Tensor:
     far = square > _HUBER**2
     distance = torch.where(far, square, torch.ones_like(square)).sqrt()
     return torch.where(far, 2 * _HUBER * distance - _HUBER**2, square)
-
-
-def _windows(
-    recording: Observation, stride: int, length: int, total: int
-) -> Iterator[tuple[Observation, int, int]]:
-    if not stride:
-        yield recording, 0, total
-        return
-    for start in range(0, max(total - length, 0) + 1, stride):
-        # What a closed gripper holds cannot be told from where things are.
-        if float(recording.states.grip[start].amax() if recording.states.grip.numel() else 0.0) < 0.2:
-            yield recording, start, min(start + length, total)
 
 
 def _joined(states: Sequence[State]) -> State:

@@ -1,17 +1,12 @@
 """What can be identified: the numbers, their ranges, and where they belong."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from gaussworld.errors import ConfigError
-from gaussworld.world import World
 
 from ..matter.parts import PartKind
 from ..prior import Prior
-from .markers import Markers
 
 #: Lowest and highest value that is looked for.
 RANGES: dict[str, tuple[float, float]] = {
@@ -97,22 +92,28 @@ class Found:
 
 
 def unknowns_of(
-    model: Prior, world: World, markers: Markers, seen: Sequence[Tensor], config: IdentifyConfig
+    model: Prior, moved: Collection[int], tools: bool, config: IdentifyConfig
 ) -> list[Unknown]:
-    moved = torch.cat([(each - each[:1]).norm(dim=-1) for each in seen]).amax(0)
+    """What windows can tell.
+
+    Args:
+        model: of the world.
+        moved: ids of the objects that move in them.
+        tools: whether tools touch those.
+        config: what is asked for.
+    """
     unknowns: list[Unknown] = []
     kinds: set[PartKind] = set()
     for row, part in enumerate(model.matter.parts):
-        mine = markers.owners == row
-        if part.kind not in _OF_PART or not bool(mine.any()) or float(moved[mine].amax()) < 1e-3:
+        if part.kind not in _OF_PART or part.object_id not in moved:
             continue
         kinds.add(part.kind)
-        name = world.objects[part.object_id].name
+        name = model.world.objects[part.object_id].name
         unknowns += [
             Unknown(field, row, part.object_id, f"{field.replace('_', ' ')} of {name}")
             for field in _OF_PART[part.kind]
         ]
-    if config.tool_friction and kinds & {PartKind.RIGID, PartKind.JOINT}:
+    if tools and config.tool_friction and kinds & {PartKind.RIGID, PartKind.JOINT}:
         unknowns += [
             Unknown("tool_friction", row, None, f"friction of the {tool.name}")
             for row, tool in enumerate(model.tools)

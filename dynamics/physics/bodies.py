@@ -306,7 +306,10 @@ def solve(
     speeds = guess
     if not ready and extras is None:
         return start, []
-    for _ in range(config.iterations):
+    for iteration in range(config.rounds * config.iterations):
+        if iteration and iteration % config.iterations == 0:
+            for contact, spread in ready:
+                contact.rebound(_mapped(spread, speeds))
         total, force = matrix, torch.zeros_like(start)
         for contact, spread in ready:
             if spread is None:

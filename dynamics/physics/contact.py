@@ -81,10 +81,12 @@ class Linearised:
             normals = contact.rows[..., :3]
             self.along = (normals * contact.drift).sum(-1)
             self.drive = torch.cat([contact.drift, torch.linalg.cross(contact.arms, contact.drift)], -1)
-        # What the first guess does not press but would meet presses from the start, though nobody knows yet
-        # how much: its friction has to wait, or it would hold things that slide.
+        # What the first guess does not press but would meet is pressed from the start, though nobody knows
+        # yet how much: its friction has to wait, or it would hold things that slide.
         self.met = self.pressures(start)[0] > 0
-        self.known = self.pressures(guess)[0] > 0
+        # What the last substep left inside is pressed out now as it was then.
+        bound = contact.stiffness * contact.wanted.clamp(min=0)
+        self.bound = bound if contact.share is None else bound * contact.share
 
     def pressures(self, twist: Tensor) -> tuple[Tensor, Tensor]:
         """Impulse (B, n) [N s] along each normal at a relative twist (B, 6), and the speed along it."""
@@ -95,11 +97,15 @@ class Linearised:
         pressure = contact.stiffness * (contact.wanted - speed).clamp(min=0)
         return (pressure if contact.share is None else pressure * contact.share), speed
 
+    def rebound(self, twist: Tensor) -> None:
+        """From now on friction is bound by the pressures at a twist (B, 6)."""
+        self.bound = self.pressures(twist)[0]
+
     def system(self, twist: Tensor) -> tuple[Tensor, Tensor]:
         """Matrix (B, 6, 6) and vector (B, 6): the contact's impulse at a twist near by is vector - matrix t.
 
-        Friction is the cone's bound over the sliding speed, both as they are now: iterating this settles at
-        Coulomb's law, and needs no tangent frames.
+        Friction is the cone's bound, which stays until it is `rebound`, over the sliding speed as it is now:
+        iterating this settles at Coulomb's law, and needs no tangent frames.
         """
         contact = self.contact
         pressure, speed = self.pressures(twist)
@@ -111,11 +117,11 @@ class Linearised:
         else:
             across = (sliding.square().sum(-1) - speed.square()).clamp(min=0)
         pushes = (pressure > 0) | self.met
-        holding = contact.friction * pressure * self.known * (across + self.stick).rsqrt()
+        holding = contact.friction * self.bound * (across + self.stick).rsqrt()
         pushing = contact.stiffness * pushes
         if contact.share is not None:
             pushing = pushing * contact.share
-        self.met, self.known = torch.zeros_like(self.met), pushes
+        self.met = torch.zeros_like(self.met)
         excess = pushing if contact.level else pushing - holding
         matrix = (holding[:, None] @ self.moments)[:, 0] @ self.matrix
         matrix = matrix.reshape(-1, 6, 6) + (self.columns * excess[:, None]) @ contact.rows

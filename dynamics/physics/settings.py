@@ -15,11 +15,13 @@ class PriorConfig:
 
     substeps: int = 6
     """Into how many equal parts a control step is cut."""
-    iterations: int = 4
+    iterations: int = 3
     """How often the contacts of rigid and jointed parts are solved together in a substep.
 
     With 6 the result is a smooth function of parameters and actions; with fewer it may jump a millimetre.
     """
+    rounds: int = 2
+    """How often friction is bound anew in a substep, by the pressures found with the bound before."""
     bend_iterations: int = 6
     """How often the shape of ropes, cloths and soft bodies is solved in a substep."""
     contact_stiffness: float = 200.0
@@ -40,7 +42,7 @@ class PriorConfig:
     """Whether particles of things that bend keep their distance from each other."""
 
     def __post_init__(self) -> None:
-        for name in ("substeps", "iterations", "bend_iterations"):
+        for name in ("substeps", "iterations", "rounds", "bend_iterations"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
         for name in ("contact_stiffness", "stick_speed", "recovery_speed", "tool_spacing", "grasp_tolerance"):

@@ -1,6 +1,7 @@
 """`ContactSolver`: the default physics of the prior, a control step as a few implicit substeps in torch."""
 
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from gaussworld.world import World
 from ..matter.parts import Matter
 from ..tool import Tool
 from .bodies import Bodies, Extras, Frame, Motion, relative, solve
+from .compiled import CompiledContacts, fits
 from .contact import Contact, Linearised
 from .grasp import Grip, Scene, held_motion
 from .lookup import FieldLookup, GroundLookup
@@ -121,41 +123,62 @@ class ContactSolver:
         matrix = matrix.expand(len(motion.joints), -1, -1)
         speeds = bodies.speeds(motion)
         start = speeds + h * bodies.fall(frames, matrix, self.parameters, self.config.gravity)
-        contacts: list[Contact] = [
-            around.on_ground(row, frames[row], rows, h) for row, rows in near.ground.items() if len(rows)
-        ]
-        for row, rows in near.tools.items():
-            if len(rows):
-                free = hand.free(around, row)
-                contacts.append(around.on_tools(row, frames[row], tools, rows, h, free))
-        contacts += [around.on_part(a, frames[a], b, frames[b], h) for a, b in pairs]
-        mapped = [
-            (
-                contact,
-                relative(frames[contact.part], frames[contact.other] if contact.other is not None else None),
-            )
-            for contact in contacts
-        ]
+        free = {row: share for row in near.tools if (share := hand.free(around, row)) is not None}
         matrix, start, speeds = hand.hold(around, motion, frames, matrix, start, speeds, before, after, h)
-        speeds, met = solve(matrix, start, speeds, mapped, self._extras(motion, matrix, h), self.config)
-        moved = bodies.moved(motion, speeds, self._free(met, speeds), h)
+        extras = self._extras(motion, matrix, h)
+        if fits(around, matrix, start, speeds, tools.points):
+            speeds, touched = self.compiled(
+                matrix, start, speeds, frames, tools, near, pairs, free, extras, h
+            )
+        else:
+            contacts = self._contacts(frames, tools, near, pairs, free, h)
+            speeds, met = solve(matrix, start, speeds, contacts, extras, self.config)
+            touched = self._touched(met, speeds)
+        moved = bodies.moved(motion, speeds, (~touched).to(speeds)[..., None], h)
         return held_motion(around, hand, motion, moved, before, after)
 
-    def _free(self, met: list[Linearised], like: Tensor) -> Tensor:
-        """(B, r, 1) 1 for rigid parts that touch nothing but the ground."""
+    @cached_property
+    def compiled(self) -> CompiledContacts:
+        """The same contacts without gradients."""
+        return CompiledContacts.of(self.around)
+
+    def _contacts(
+        self,
+        frames: dict[int, Frame],
+        tools: ToolMotion,
+        near: Near,
+        pairs: list[tuple[int, int]],
+        free: dict[int, Tensor],
+        h: float,
+    ) -> list[tuple[Contact, Tensor | None]]:
+        """All contacts there may be, with the maps from speeds to their twists."""
+        around = self.around
+        contacts = [
+            around.on_ground(row, frames[row], rows, h) for row, rows in near.ground.items() if len(rows)
+        ]
+        contacts += [
+            around.on_tools(row, frames[row], tools, rows, h, free.get(row))
+            for row, rows in near.tools.items()
+            if len(rows)
+        ]
+        contacts += [around.on_part(a, frames[a], b, frames[b], h) for a, b in pairs]
+        return [
+            (contact, relative(frames[contact.part], None if contact.other is None else frames[contact.other]))
+            for contact in contacts
+        ]
+
+    def _touched(self, met: list[Linearised], like: Tensor) -> Tensor:
+        """(B, r) which rigid parts touch more than the ground."""
         rigid = self.bodies.rigid
-        pressed = [torch.zeros_like(like[:, 0], dtype=torch.bool) for _ in rigid]
+        pressed = torch.zeros(len(like), len(rigid), dtype=torch.bool, device=like.device)
         for linearised in met:
             contact = linearised.contact
             if contact.level:
                 continue
-            touched = linearised.known.any(-1)
-            for row in (contact.part, contact.other):
-                if row in rigid:
-                    pressed[rigid.index(row)] = pressed[rigid.index(row)] | touched
-        if not pressed:
-            return like.new_zeros(len(like), 0, 1)
-        return (~torch.stack(pressed, 1)).to(like)[..., None]
+            touched = (linearised.bound > 0).any(-1)
+            mine = torch.tensor([row in (contact.part, contact.other) for row in rigid], device=like.device)
+            pressed = pressed | (touched[:, None] & mine.bool())
+        return pressed
 
     def _extras(self, motion: Motion, matrix: Tensor, h: float) -> Extras | None:
         """Damping, friction and limits of joints."""

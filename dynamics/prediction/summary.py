@@ -35,7 +35,7 @@ def summary(prediction: Prediction, model: str, seed: int, seconds: dict[str, fl
     ]
     steps = len(rollout)
     return {
-        "format": "gaussworld prediction",
+        "format": "gaussworld-prediction",
         "version": 1,
         "model": model,
         "world": question.source,

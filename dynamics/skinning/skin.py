@@ -242,7 +242,8 @@ class Skin:
             for piece, rows, binding in groups:
                 if piece.bend is None or binding is None:
                     pose = pose_from_pose7(state.object_poses[..., piece.row, :])
-                    found.append(transform_points(pose, points[rows].to(pose)))
+                    here = points[rows].to(pose).expand(*state.batch_shape, -1, -1)
+                    found.append(transform_points(pose, here))
                 else:
                     found.append(binding.blended(*piece.bend.particles(state))[0])
             empty = state.object_poses.new_zeros(*state.batch_shape, 0, 3)

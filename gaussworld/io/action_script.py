@@ -14,7 +14,7 @@ from ..pose import slerp_quats
 from ..state import Action, ActionSpec
 from .json_object import read_object
 
-FORMAT, VERSION = "gaussworld actions", 1
+FORMAT, VERSION = "gaussworld-actions", 1
 #: What actions mean where a file does not say: targets of one tool in the world's frame, ten a second.
 DEFAULT_SPEC = ActionSpec("tool_pose", 1, "world", "m", 10.0)
 _PAIRS = ([list, list], [tuple, tuple])

@@ -18,7 +18,7 @@ from .action_script import spec_from_record
 from .json_object import blaming
 from .tensor_file import read_tensors, write_tensors
 
-FORMAT, VERSION = "gaussworld rollout", 1
+FORMAT, VERSION = "gaussworld-rollout", 1
 _STATE = tuple(field.name for field in fields(State) if field.name not in ("object_ids", "joint_ids"))
 _ACTION = ("tools", "joints", "grip")
 _BESIDE = ("spread", "contacts")

@@ -227,7 +227,7 @@ def test_messages_name_only_verbs_that_exist(repository: Path) -> None:
     """`gaussworld something` in any string of the packages is a command that one can run today."""
     named = {
         (cli.split_verb(match[1].split())[0], str(file.relative_to(repository)))
-        for package in ("gaussworld", "recon")
+        for package in ("gaussworld", "recon", "dynamics")
         for file in (repository / package).rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)

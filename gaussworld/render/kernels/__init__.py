@@ -91,6 +91,54 @@ class ColorInput(ctypes.Structure):
     ]
 
 
+class ContactWorld(ctypes.Structure):
+    """Mirror of `ContactWorld` in contact.cpp."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("volumes", "low", "high", "masses", "frictions", "tool_frictions")),
+        *((name, c_void_p) for name in ("patches", "heights", "grounds", "outlines", "planes")),
+        *((name, c_void_p) for name in ("radii", "owners")),
+        *((name, c_int32) for name in ("parts", "guesses", "tools", "patch_count", "resolution", "points")),
+        *((name, c_float) for name in ("depth", "stiffness", "stick", "recovery")),
+        *((name, c_int32) for name in ("iterations", "rounds")),
+    ]
+
+
+class ContactFrame(ctypes.Structure):
+    """Mirror of `ContactFrame` in contact.cpp."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("pose", "center", "spread", "arms")),
+        ("count", c_int64),
+        ("first", c_int32),
+        ("slot", c_int32),
+    ]
+
+
+class ContactList(ctypes.Structure):
+    """Mirror of `ContactList` in contact.cpp."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("rows", "share")),
+        ("count", c_int64),
+        *((name, c_int32) for name in ("kind", "part", "other", "pushes_other")),
+    ]
+
+
+class ContactStep(ctypes.Structure):
+    """Mirror of `ContactStep` in contact.cpp."""
+
+    _fields_ = [
+        ("batch", c_int64),
+        *((name, c_void_p) for name in ("matrix", "start", "guess", "points", "drifts")),
+        ("frames", POINTER(ContactFrame)),
+        ("lists", POINTER(ContactList)),
+        *((name, c_void_p) for name in ("extras", "speeds", "touched")),
+        *((name, c_int32) for name in ("size", "count", "rigid")),
+        ("h", c_float),
+    ]
+
+
 _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "gw_instruction_set": (c_char_p, []),
     "gw_best_variant": (c_char_p, []),
@@ -126,6 +174,7 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "gw_cells_reach": (c_int, [c_void_p] * 3),
     "gw_skin": (c_int, [POINTER(SkinInput), POINTER(SkinOutput)]),
     "gw_seen_colors": (c_int, [POINTER(ColorInput), c_void_p]),
+    "gw_contacts": (c_int, [POINTER(ContactWorld), POINTER(ContactStep)]),
 }
 
 

@@ -144,7 +144,7 @@ def test_a_table(tmp_path: Path) -> None:
         ({"spec": {"kind": "gripper"}, "actions": [[0, 0, 0]]}, "expects tool"),
         ({"tools": ["a", "b"], "actions": [[0, 0, 0]]}, 'expected {"tools"'),
         ({"tools": 3, "actions": [[0, 0, 0]]}, "names or records of tools"),
-        ({"format": "x", "actions": [[0, 0, 0]]}, "expected gaussworld actions of version 1"),
+        ({"format": "x", "actions": [[0, 0, 0]]}, "expected gaussworld-actions of version 1"),
         ({"version": 2, "actions": [[0, 0, 0]]}, "of version 1"),
         ({"via": [[0, 0, 0]]}, "at least 2 corners"),
         ({"via": [[0, 0, 0], [1, 0, 0]], "speed": 0}, "above 0"),

@@ -139,7 +139,7 @@ _NAN = torch.full((5, 2, 7), float("nan"))
         ({}, {"object_ids": "3"}, "object_ids: expected a list"),
         ({}, {"object_ids": "[3]"}, "expected shape"),
         ({}, {"object_ids": "["}, "expected JSON in its metadata"),
-        ({}, {"format": "gaussworld actions"}, "expected gaussworld rollout, got 'gaussworld actions'"),
+        ({}, {"format": "gaussworld-actions"}, "expected gaussworld-rollout, got 'gaussworld-actions'"),
         ({}, {"version": "2"}, "of version 1, got '2'"),
     ],
 )
