@@ -19,7 +19,7 @@ from gaussworld.pose import pose_from_pose7
 from gaussworld.state import Action, State
 from gaussworld.world import World
 
-FAST = PriorConfig(substeps=4, iterations=2, bend_iterations=3, contacts=False)
+FAST = PriorConfig(substeps=4, bend_iterations=3, contacts=False)
 START = torch.tensor([[-0.068, 0.0, 0.01, 1.0, 0.0, 0.0, 0.0]])
 
 

@@ -52,6 +52,8 @@ class Problem:
             each.recording.begin(initial, model.world, torch.tensor([each.start])) for each in windows
         ]
         self._seen = [whole[id(each.recording)][each.start : each.stop + 1] for each in windows]
+        longest = max(len(each) for each in windows)
+        self._within = torch.arange(longest) < torch.tensor([len(each) for each in windows])[:, None]
         bounds = [[math.log(value) for value in unknown.range] for unknown in unknowns]
         self._lows, self._highs = torch.tensor(bounds).reshape(-1, 2).T
 
@@ -89,9 +91,26 @@ class Problem:
                 changed[unknown.field] = torch.where(here, value[:, None], column)
         return Parameters(**changed)
 
-    def residuals(self, guesses: Float[Tensor, "n k"]) -> list[Float[Tensor, "n w t m 3"]]:
-        """[m] predicted minus seen markers of w windows of t steps: one tensor for each length of windows."""
-        return [self._predicted(guesses, group) for group in self._groups()]
+    def residuals(self, guesses: Float[Tensor, "n k"]) -> Float[Tensor, "n w t m 3"]:
+        """[m] predicted minus seen markers of w windows, 0 after the end of one that has fewer than t steps."""
+        n, w = len(guesses), len(self.windows)
+        parameters = _repeated(self.parameters(guesses), w)
+        state = _joined(self._begin).expand(n).map(lambda v: v.flatten(0, 1))
+        model = self.model.with_parameters(parameters)
+        errors = []
+        for step in range(self._within.shape[1]):
+            # What ends earlier goes on with its last action, and does not count.
+            rows = [min(each.start + step, each.stop - 1) for each in self.windows]
+            actions = [each.recording.actions[row] for each, row in zip(self.windows, rows)]
+            grips = [action.grip for action in actions if action.grip is not None]
+            tools = torch.stack([action.tools for action in actions if action.tools is not None])
+            grip = torch.stack(grips).repeat(n, 1) if len(grips) == w else None
+            state = model.step(state, replace(actions[0], tools=tools.repeat(n, 1, 1), grip=grip))
+            seen = torch.stack([each[min(step + 1, len(each) - 1)] for each in self._seen])
+            error = self.markers.at(state).unflatten(0, (n, w)) - seen
+            errors.append(error.where(self._within[:, step, None, None], error.new_zeros(())))
+        self.rollouts += n * w
+        return torch.stack(errors, 2)
 
     def losses(self, guesses: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
         """[m^2] mean robust squared error of every guess."""
@@ -99,16 +118,13 @@ class Problem:
             return self._loss(guesses)
 
     def _loss(self, guesses: Tensor) -> Tensor:
-        parts = [_robust(each).flatten(1) for each in self.residuals(guesses)]
-        loss = torch.cat(parts, 1).mean(1)
+        total = _robust(self.residuals(guesses)).mean(-1).flatten(1).sum(1)
+        loss = total / int(self._within.sum())
         return torch.where(loss.isfinite(), loss, torch.full_like(loss, 1e6))
 
     def error(self, guess: Float[Tensor, " k"]) -> float:
-        """[m] root mean square distance of markers."""
-        with torch.no_grad():
-            parts = self.residuals(guess[None])
-            squares = torch.cat([each.square().sum(-1).flatten() for each in parts])
-        return float(squares.mean().sqrt())
+        """[m] root mean square distance of markers; far ones count less."""
+        return math.sqrt(float(self.losses(guess[None])[0]))
 
     def descend(self, guess: Float[Tensor, " k"], steps: int) -> Iterator[tuple[Tensor, float]]:
         """Adam on the logarithms; gives every point on the way with its loss."""
@@ -135,20 +151,18 @@ class Problem:
         count = len(self.unknowns)
         tries = torch.cat([guess[None], guess + step * torch.eye(count), guess - step * torch.eye(count)])
         with torch.no_grad():
-            parts = self.residuals(tries)
+            each = self.residuals(tries)
         bread = torch.zeros(count, count, dtype=torch.float64)
         scores: dict[tuple[int, int], Tensor] = {}
-        for group, each in zip(self._groups(), parts):
-            far = each[0].norm(dim=-1, keepdim=True)
-            weight = (_HUBER / far.clamp(min=_HUBER)).double()
-            slopes = ((each[1 : 1 + count] - each[1 + count :]) / (2 * step)).double()
-            bread += torch.einsum("kwtmx,lwtmx,wtmx->kl", slopes, slopes, weight.expand(each[0].shape))
-            pulls = torch.einsum("kwtmx,wtmx->wtk", slopes, each[0].double() * weight)
-            for row, steps in zip(group, pulls):
-                slide = self.windows[row].slide
-                for block, pull in enumerate(steps.split(_BLOCK)):
-                    key = (-1, slide) if slide is not None else (row, block)
-                    scores[key] = scores.get(key, torch.zeros(count, dtype=torch.float64)) + pull.sum(0)
+        far = each[0].norm(dim=-1, keepdim=True)
+        weight = (_HUBER / far.clamp(min=_HUBER)).double()
+        slopes = ((each[1 : 1 + count] - each[1 + count :]) / (2 * step)).double()
+        bread += torch.einsum("kwtmx,lwtmx,wtmx->kl", slopes, slopes, weight.expand(each[0].shape))
+        pulls = torch.einsum("kwtmx,wtmx->wtk", slopes, each[0].double() * weight)
+        for row, (window, steps) in enumerate(zip(self.windows, pulls)):
+            for block, pull in enumerate(steps[: len(window)].split(_BLOCK)):
+                key = (row, block) if window.slide is None else (-1, window.slide)
+                scores[key] = scores.get(key, torch.zeros(count, dtype=torch.float64)) + pull.sum(0)
         units, stacked = len(scores), torch.stack(list(scores.values()))
         # Few units say too little about their own errors.
         meat = stacked.T @ stacked * units / max(units - count, 1)
@@ -156,29 +170,6 @@ class Problem:
         inverse = torch.linalg.inv(bread + ridge)
         found = (inverse @ meat @ inverse).diagonal().clamp(min=0)
         return (found + _OTHER_PHYSICS**2).sqrt().float()
-
-    def _groups(self) -> list[list[int]]:
-        """Windows of one length together, so that they are predicted at once."""
-        lengths = [len(each) for each in self.windows]
-        return [[row for row, n in enumerate(lengths) if n == length] for length in sorted(set(lengths))]
-
-    def _predicted(self, guesses: Tensor, group: list[int]) -> Tensor:
-        n, w = len(guesses), len(group)
-        parameters = _repeated(self.parameters(guesses), w)
-        state = _joined([self._begin[row] for row in group]).expand(n).map(lambda v: v.flatten(0, 1))
-        model = self.model.with_parameters(parameters)
-        rows = [self.windows[row] for row in group]
-        errors = []
-        for step in range(len(rows[0])):
-            actions = [each.recording.actions[each.start + step] for each in rows]
-            grips = [action.grip for action in actions if action.grip is not None]
-            tools = torch.stack([action.tools for action in actions if action.tools is not None])
-            grip = torch.stack(grips).repeat(n, 1) if len(grips) == w else None
-            state = model.step(state, replace(actions[0], tools=tools.repeat(n, 1, 1), grip=grip))
-            seen = torch.stack([self._seen[row][step + 1] for row in group])
-            errors.append(self.markers.at(state).unflatten(0, (n, w)) - seen)
-        self.rollouts += n * w
-        return torch.stack(errors, 2)
 
 
 def _robust(residuals: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ _FIRST = 3
 #: Of the logarithms where CMA-ES begins.
 _SIGMA = 0.3
 #: Logarithms that differ by less are the same to us.
-_CLOSE = 0.005
+_CLOSE = 0.02
 #: [m] what goes less far rests.
 _MOVED = 1e-3
 

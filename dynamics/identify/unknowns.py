@@ -31,15 +31,15 @@ _OF_PART = {
 class IdentifyConfig:
     """How long, and how hard, is searched."""
 
-    window: int = 10
-    """Steps that are predicted at once: longer ones tell more, but a small error grows in them."""
-    stride: int = 5
+    window: int = 6
+    """Steps of a push that are predicted at once: longer ones tell more, but a small error grows in them."""
+    stride: int = 4
     """Steps between the beginnings of two windows."""
-    population: int = 12
+    population: int = 10
     """Guesses that are tried at once."""
-    generations: int = 25
+    generations: int = 15
     """Of guesses, at most."""
-    refine: int = 12
+    refine: int = 8
     """Steps along the gradient after that."""
     seconds: float = 100.0
     """[s] after which the search ends with the best so far."""

@@ -53,14 +53,15 @@ def windows_of(recordings: Sequence[Observation], matter: Matter, config: Identi
         found, slides = _free(recording, matter, slides)
         windows += found
     for recording in recordings:
-        windows += _even(recording, config)
+        windows += _even(recording, config, [each for each in windows if each.recording is recording])
     return windows
 
 
-def _even(recording: Observation, config: IdentifyConfig) -> Iterator[Window]:
-    total = len(recording)
+def _even(recording: Observation, config: IdentifyConfig, slides: Sequence[Window]) -> Iterator[Window]:
+    """Windows at equal distances; in those that are wholly in a slide, or begin in one, no tool pushes."""
+    total, inside = len(recording), {k for each in slides for k in range(each.start, each.stop)}
     for start in range(0, max(total - config.window, 0) + 1, config.stride):
-        if not _holds(recording, start):
+        if not _holds(recording, start) and start not in inside:
             yield Window(recording, start, min(start + config.window, total))
 
 

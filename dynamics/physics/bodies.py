@@ -17,6 +17,10 @@ from .settings import PriorConfig
 from .tree import Branch, axis_twists, branches, place
 
 
+#: [m/s, rad/s] iterations end when no speed changes by more.
+SETTLED = 1e-6
+
+
 @dataclass(frozen=True, eq=False)
 class Motion:
     """Where r rigid parts and j joints are in B samples, and how fast they move."""
@@ -288,8 +292,10 @@ def solve(
 ) -> tuple[Tensor, list[Linearised]]:
     """Speeds (B, d) after the contacts' impulses: implicit in all of them at once.
 
-    Each iteration is one step of Newton's method on the normal forces and one of the fixed point on the
-    friction's bound; as in Castro et al. 2022, "An unconstrained convex formulation of compliant contact".
+    Each iteration is one step of Newton's method on the normal forces, and of the fixed point on the
+    direction of friction. Friction's bound stays as it is until that has settled: with the pressures of
+    unfinished iterations, whose sum may exceed the weight by far, things would stop too early. The model is
+    the lagged one of Castro et al. 2023, "A theory of irrotational contact fields", with some rounds.
 
     Args:
         matrix: (B, d, d) masses.
@@ -297,7 +303,7 @@ def solve(
         guess: (B, d) speeds near the answer: those of the last substep.
         contacts: with the map from speeds to their twist.
         extras: what acts on the speeds themselves.
-        config: how often, and when friction holds.
+        config: how often at most, and when friction holds.
     """
     ready = [
         (Linearised(contact, config.stick_speed, _mapped(spread, guess), _mapped(spread, start)), spread)
@@ -306,28 +312,40 @@ def solve(
     speeds = guess
     if not ready and extras is None:
         return start, []
-    for iteration in range(config.rounds * config.iterations):
-        if iteration and iteration % config.iterations == 0:
+    for turn in range(config.rounds):
+        for iteration in range(config.iterations):
+            before, speeds = speeds, _iterated(matrix, start, speeds, ready, extras)
+            # The very first knows only what would be met without contact: it cannot tell that all is said.
+            if turn + iteration and bool(((speeds - before).detach().abs() < SETTLED).all()):
+                break
+        if turn + 1 < config.rounds:
             for contact, spread in ready:
                 contact.rebound(_mapped(spread, speeds))
-        total, force = matrix, torch.zeros_like(start)
-        for contact, spread in ready:
-            if spread is None:
-                block, vector = contact.system(speeds)
-                total, force = total + block, force + vector - (block @ start[..., None])[..., 0]
-                continue
-            block, vector = contact.system(_mapped(spread, speeds))
-            back = spread.transpose(-1, -2)
-            block = back @ block @ spread
-            total = total + block
-            force = force + (back @ vector[..., None])[..., 0] - (block @ start[..., None])[..., 0]
-        if extras is not None:
-            diagonal, vector = extras.system(speeds)
-            total = total + torch.diag_embed(diagonal)
-            force = force + vector - diagonal * start
-        # Towards the start, so that without contact nothing changes to the last bit.
-        speeds = start + torch.linalg.solve(total, force[..., None])[..., 0]
     return speeds, [linearised for linearised, _ in ready]
+
+
+def _iterated(
+    matrix: Tensor,
+    start: Tensor,
+    speeds: Tensor,
+    ready: list[tuple[Linearised, Tensor | None]],
+    extras: "Extras | None",
+) -> Tensor:
+    """Speeds (B, d) with all impulses linearised at speeds near by."""
+    total, force = matrix, torch.zeros_like(start)
+    for contact, spread in ready:
+        block, vector = contact.system(_mapped(spread, speeds))
+        if spread is not None:
+            back = spread.transpose(-1, -2)
+            block, vector = back @ block @ spread, (back @ vector[..., None])[..., 0]
+        total = total + block
+        force = force + vector - (block @ start[..., None])[..., 0]
+    if extras is not None:
+        diagonal, vector = extras.system(speeds)
+        total = total + torch.diag_embed(diagonal)
+        force = force + vector - diagonal * start
+    # Towards the start, so that without contact nothing changes to the last bit.
+    return start + torch.linalg.solve(total, force[..., None])[..., 0]
 
 
 def _mapped(spread: Tensor | None, speeds: Tensor) -> Tensor:

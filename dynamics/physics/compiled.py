@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gaussworld.render import kernels
 
-from .bodies import Extras, Frame
+from .bodies import SETTLED, Extras, Frame
 from .touch import Near, Surroundings, ToolMotion
 
 _GROUND, _TOOLS, _PART = range(3)
@@ -44,8 +44,8 @@ class CompiledContacts:
         world = kernels.ContactWorld(
             *(column.data_ptr() for column in kept), len(parts), guesses, given.tool_friction.shape[-1],
             len(ground.heights), fields.volumes.shape[-1], len(around.tools.radii), ground.depth,
-            config.contact_stiffness, config.stick_speed, config.recovery_speed, config.iterations,
-            config.rounds,
+            config.contact_stiffness, config.stick_speed, config.recovery_speed, SETTLED,
+            config.iterations, config.rounds,
         )  # fmt: skip
         return cls(around, world, kept, tuple(arm.contiguous() for arm in bodies.arms))
 

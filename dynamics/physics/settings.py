@@ -15,13 +15,13 @@ class PriorConfig:
 
     substeps: int = 6
     """Into how many equal parts a control step is cut."""
-    iterations: int = 3
-    """How often the contacts of rigid and jointed parts are solved together in a substep.
-
-    With 6 the result is a smooth function of parameters and actions; with fewer it may jump a millimetre.
-    """
+    iterations: int = 5
+    """How often, at most, the contacts of rigid and jointed parts are solved for one bound of friction."""
     rounds: int = 2
-    """How often friction is bound anew in a substep, by the pressures found with the bound before."""
+    """How often friction is bound anew in a substep, by the pressures found with the bound before.
+
+    With 1 it follows the pressures a substep late, which is too late for what begins to touch.
+    """
     bend_iterations: int = 6
     """How often the shape of ropes, cloths and soft bodies is solved in a substep."""
     contact_stiffness: float = 200.0

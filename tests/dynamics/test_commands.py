@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("mujoco")
 
-from dynamics import commands
+from dynamics.generate import commands
 from dynamics.generate.config import StillConfig
 from dynamics.generate.episodes_config import EpisodesConfig, GenerateConfig
 from dynamics.generate.produce import Made

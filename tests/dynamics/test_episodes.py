@@ -181,7 +181,7 @@ def test_one_episode_is_a_set(episode):
     [
         ({"frame": "world, +y up, metres"}, CaptureError, "expected the frame 'world, \\+z up, metres'"),
         ({"rate_hz": 30.0}, CaptureError, "10 Hz, for the states too, got 30 Hz"),
-        ({"version": 2}, FileFormatError, "expected version 1 or older, got 2; update gaussworld"),
+        ({"version": 2}, FileFormatError, "expected version 1 or older, got 2; a newer GaussWorld"),
         ({"format": "other"}, FileFormatError, "expected format 'gaussworld-episodes', got 'other'"),
         ({"steps": 9}, FileFormatError, "expected shape"),
         ({"objects": [{"id": 1}]}, FileFormatError, "expected all facts of an episode"),

@@ -8,6 +8,7 @@ import torch
 
 from dynamics.identify import Identified, IdentifyConfig, identify
 from dynamics.observed import Observation, with_twists
+from dynamics.physics.settings import PriorConfig
 from dynamics.prior import Prior
 from dynamics.tool import pusher
 from gaussworld.errors import CaptureError, ConfigError
@@ -21,7 +22,8 @@ from gaussworld.surface.objects import Detail, Thing, objects_of
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind
 
-QUICK = IdentifyConfig(population=6, generations=10, refine=6, stride=2, window=6, seed=3)
+QUICK = IdentifyConfig(population=6, generations=6, refine=4, tool_friction=False, seed=3)
+FINE = PriorConfig(substeps=10, iterations=10, contacts=False)
 
 
 @cache
@@ -61,7 +63,7 @@ def with_friction(model: Prior, friction: float) -> Prior:
 
 @cache
 def prior() -> Prior:
-    return Prior(block_world(), tools=(pusher(),))
+    return Prior(block_world(), tools=(pusher(),), config=FINE)
 
 
 @cache

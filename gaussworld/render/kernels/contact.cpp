@@ -34,6 +34,7 @@ struct ContactWorld {
   float stiffness;    // of contacts, times substep squared over mass
   float stick;        // [m/s]
   float recovery;     // [m/s]
+  float settled;      // [m/s, rad/s] iterations end when no speed changes by more
   int32_t iterations; // for each bound of friction
   int32_t rounds;
 };
@@ -510,7 +511,7 @@ struct Sample {
         for (int c = 0; c < step.count; ++c) rebound(work.points[c]);
       for (int k = 0; k < in.iterations; ++k)
         // The very first knows only what was met without contact: it cannot tell whether all is said.
-        if (iterate() < 1e-7 && (round || k)) break;
+        if (iterate() < in.settled && (round || k)) break;
     }
     for (int j = 0; j < d; ++j) step.speeds[row * d + j] = (float)work.speeds[j];
     for (int c = 0; c < step.count; ++c) mark(step.lists[c], work.points[c]);
