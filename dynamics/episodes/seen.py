@@ -1,5 +1,6 @@
 """`seen_world`: an episode's world at time 0 as its cameras see it, and not as the simulator knows it."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,22 +10,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gaussworld import edit
 from gaussworld.config import load_config
+from gaussworld.errors import EditError
 from gaussworld.io import load_world
 from gaussworld.log import Done, Event, part
 from gaussworld.pose import invert_pose, pose_from_pose7
 from gaussworld.verbs import resolve
 from gaussworld.world import World
-from gaussworld.world_object import Joint, WorldObject
+from gaussworld.world_object import Joint, ObjectKind, WorldObject
 
 from .episode import Episode, EpisodeObject
+
+logger = logging.getLogger(__name__)
 
 
 def seen_world(episode: Episode, folder: Path, preset: str = "rgbd") -> Iterator[Event[World]]:
     """Reconstruct the first RGB-D frames, cut them into objects by their segmentation, and give these shapes.
 
     Form, place and colour of everything are what the pictures show; masses and frictions are defaults. From
-    the episode's card come names, kinds, and the axes of joints, which nobody can see in one moment.
+    the episode's card come names, kinds, and the axes of joints, which nobody can see in one moment. What
+    things hide of the surface they lie on is filled, because they are about to move.
 
     Args:
         episode: with pictures.
@@ -38,7 +44,7 @@ def seen_world(episode: Episode, folder: Path, preset: str = "rgbd") -> Iterator
     config = load_config(cast(type, resolve("recon.fit:TrainConfig")), preset, group="train")
     options = resolve("recon.reconstruct:ReconConfig")(masks=start / "ids")
     yield from part(resolve("recon.reconstruct:reconstruction")([start], folder, config, options), "Seeing")
-    yield Done(told(load_world(folder / "scene.world"), episode))
+    yield Done(filled(told(load_world(folder / "scene.world"), episode)))
 
 
 def told(world: World, episode: Episode) -> World:
@@ -57,6 +63,29 @@ def told(world: World, episode: Episode) -> World:
         for number, item in there.items()
     }
     return replace(world, objects={**world.objects, **kept})
+
+
+def filled(world: World) -> World:
+    """The world with its widest static thing, the table, made whole below what stands there and may leave."""
+    still = {n: item for n, item in world.objects.items() if item.kind is ObjectKind.STATIC and n}
+    if not still:
+        return world
+    table = max(still, key=lambda number: _width(still[number]))
+    for number, item in world.objects.items():
+        if item.kind is ObjectKind.STATIC:
+            continue
+        try:
+            world = edit.applied(edit.FillHole(table, (number,), undersides=False), world)
+        except EditError as error:
+            # A tool mostly hangs in the air.
+            logger.info("%s", error)
+    return world
+
+
+def _width(item: WorldObject) -> float:
+    """[m] across the middle 90 % of its Gaussians."""
+    places = item.posed().means[:, :2].detach()
+    return float((places.quantile(0.95, dim=0) - places.quantile(0.05, dim=0)).norm()) if len(places) else 0.0
 
 
 def _true_poses(episode: Episode) -> Float[Tensor, "o 4 4"]:

@@ -38,24 +38,21 @@ def drags(trial: Trial, view: View, random: Random) -> Steps:
         view = yield from hold(view, int(random.integers(0, 4)))
 
 
-def hangs(trial: Trial, view: View, random: Random) -> Steps:
-    """Lift a rope by its middle until both ends hang, and wait: how far they droop tells its stiffness.
+def arches(trial: Trial, view: View, random: Random) -> Steps:
+    """Lift a rope by its middle into an arch whose feet stay on the table: its shape tells its stiffness.
 
-    It is slow, so that little swings, and nothing else touches the rope then, so that friction plays no part.
+    It is slow, and low enough that nothing swings: what swings tells more of damping than of stiffness.
     """
     flex = trial.flexes[0]
     while True:
         view = yield from _over(flex, view, flex.count // 2 + int(random.integers(-2, 3)))
         low, slow = float(view.sent[2]), random.uniform(0.1, 0.14)
+        high = low + random.uniform(0.26, 0.3) * flex.size[0]
         view = yield from go(view, at(view.sent, grip=closed(flex)), 0.3)
         view = yield from hold(view, 1)
-        view = yield from go(view, at(view.sent, z=low + 0.5 * flex.size[0] + 0.06), slow)
-        view = yield from hold(view, 10)
-        goal = (view.sent[:2] + random.uniform(-0.06, 0.06, 2)).clip(-0.15, 0.15)
-        turn = view.sent[3] + random.uniform(-0.3, 0.3)
-        view = yield from go(view, at(view.sent, x=goal[0], y=goal[1], yaw=turn), slow)
-        view = yield from hold(view, 10)
-        view = yield from go(view, at(view.sent, z=low), 2 * slow)
+        view = yield from go(view, at(view.sent, z=high), slow)
+        view = yield from hold(view, 4)
+        view = yield from go(view, at(view.sent, z=low), slow)
         view = yield from go(view, at(view.sent, grip=0.35), 0.3)
 
 

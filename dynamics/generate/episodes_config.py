@@ -24,7 +24,7 @@ class EpisodesConfig:
     """Control steps of 0.1 s of each episode."""
     policy: Mover = "mixed"
     """Who moves the tool; mixed is half scripted, a quarter random, a quarter expert. To tell materials: strike
-    hits what can be pushed and lets it slide, hang lifts a rope by its middle."""
+    hits what can be pushed and lets it slide, arch lifts a rope by its middle."""
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Shares of episodes for training, choosing and judging."""
     cameras: int = 0

@@ -87,7 +87,7 @@ def _bending(family: Family, seed: int, policy: Policy) -> Trial:
     kinds: dict[str, FlexKind] = {"rope": "rope", "cloth": "cloth", "soft": "soft"}
     place = (float(random.uniform(-0.05, 0.05)), float(random.uniform(-0.05, 0.05)))
     flex = random_flex(random, kinds[family], 2, random.random(), place)
-    if policy == "hang":
+    if policy == "arch":
         # Laid straight, as it is without forces: where it begins then says nothing wrong about its shape.
         flex = replace(flex, bent=None)
     category = {"rope": "rubber", "cloth": "foam", "soft": "foam"}[family]

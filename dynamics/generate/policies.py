@@ -6,7 +6,7 @@ import numpy as np
 
 from gaussworld.world_object import ObjectKind
 
-from .dragging import drags, squeezes, hangs
+from .dragging import drags, squeezes, arches
 from .lifting import lifts
 from .motion import LONGEST, Random, Steps, View, wander
 from .opening import bar_at, opens
@@ -27,7 +27,7 @@ _POLICIES: dict[Family, tuple[Policy, Policy]] = {
     "soft": (squeezes, squeezes),
 }
 #: Motions that tell materials; `TELLING` has the families they are for.
-_TELLING: dict[str, Policy] = {"strike": strikes, "hang": hangs}
+_TELLING: dict[str, Policy] = {"strike": strikes, "arch": arches}
 _NOISE = np.array([0.0012, 0.0012, 0.0005, 0.008, 0.0])
 """[m] and [rad] a step: of an expert's hand."""
 _FLOOR = 0.003

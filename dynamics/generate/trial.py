@@ -13,10 +13,10 @@ from .scene import SceneState, SimScene
 
 Family = Literal["push_t", "push", "push_many", "lift", "door", "drawer", "rope", "cloth", "soft"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
-Policy = Literal["scripted", "random", "expert", "strike", "hang"]
+Policy = Literal["scripted", "random", "expert", "strike", "arch"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 #: Policies whose motions tell materials, and the families that have them.
-TELLING: dict[Policy, tuple[Family, ...]] = {"strike": ("push_t", "push", "push_many"), "hang": ("rope",)}
+TELLING: dict[Policy, tuple[Family, ...]] = {"strike": ("push_t", "push", "push_many"), "arch": ("rope",)}
 #: x y z [m], yaw [rad] and grip [0, 1] of a tool.
 Hand = np.ndarray
 

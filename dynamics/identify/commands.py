@@ -16,12 +16,15 @@ from gaussworld.world import World
 from ..episodes import Episode, EpisodeSet
 from ..matter.parts import PartKind
 from ..observed import Observation
+from ..physics.settings import PriorConfig
 from ..prior import Prior
 from ..tool import Tool
 from .search import Identified, identify
 from .unknowns import IdentifyConfig
 
 _CONFIG = IdentifyConfig()
+#: Fine enough for what is found to be the material's, and not this integrator's.
+FINE = PriorConfig(substeps=10, bend_iterations=12, contacts=False)
 #: [m] how far apart the origins of one thing may be in world and recording: what was reconstructed has its
 #: own in its middle, wherever the simulator had it.
 _SAME_PLACE = 0.15
@@ -80,7 +83,7 @@ def _read(world: World, folders: tuple[Path, ...]) -> tuple[Prior, list[Observat
     world = world.in_metres()
     for episode in episodes:
         _check(episode, world, tools)
-    model = Prior(world, tools=tools, action_spec=episodes[0].spec)
+    model = Prior(world, tools=tools, config=FINE, action_spec=episodes[0].spec)
     return model, [Observation.of_episode(episode) for episode in episodes]
 
 

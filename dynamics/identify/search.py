@@ -1,4 +1,4 @@
-"""`identify`: materials that make the prior's future look like a recording - CMA-ES, then gradients."""
+"""`identify`: materials that make the prior's future look like a recording - CMA-ES, then slopes."""
 
 import math
 import time
@@ -71,7 +71,7 @@ def identify(
     only the window that begins at time 0. What slides alone after a tool let go tells its friction on the
     ground, and nothing else disturbs it: where there are such slides they come first, and what they tell is
     held while the pushes tell the rest. Each time evenly spread guesses come first, CMA-ES (Hansen 2016, "The
-    CMA evolution strategy: a tutorial", arXiv:1604.00772) goes on from the best, and Adam ends the search.
+    CMA evolution strategy: a tutorial", arXiv:1604.00772) goes on from the best, and Levenberg's method ends the search.
 
     Args:
         model: of this world; its parameters are where the search begins.

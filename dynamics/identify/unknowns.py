@@ -91,9 +91,7 @@ class Found:
         return self.high <= 4 * self.low
 
 
-def unknowns_of(
-    model: Prior, moved: Collection[int], tools: bool, config: IdentifyConfig
-) -> list[Unknown]:
+def unknowns_of(model: Prior, moved: Collection[int], tools: bool, config: IdentifyConfig) -> list[Unknown]:
     """What windows can tell.
 
     Args:

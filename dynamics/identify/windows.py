@@ -19,6 +19,10 @@ _REST, _FAST = 0.01, 0.12
 _FASTER = 0.02
 #: [m] by which the way to the tool may seem to become shorter.
 _NEARER = 0.002
+#: [m] what has moved less lies as it did.
+_STIRRED = 1.5e-3
+#: Grip below which nothing is between the fingers yet.
+_HALF = 0.5
 #: Grip from which a gripper may hold something.
 _CLOSED = 0.2
 
@@ -43,11 +47,12 @@ class Window:
 def windows_of(recordings: Sequence[Observation], matter: Matter, config: IdentifyConfig) -> list[Window]:
     """Windows of all recordings: those of free slides first, then evenly spaced ones.
 
-    Of what bends there is only the window that begins at time 0, because only then its shape is known. What a
-    closed gripper holds cannot be told from where things are, so that no window begins with one.
+    Of what bends there is only one window, which begins while it lies as at time 0, because only then its
+    shape is known. What a closed gripper holds cannot be told from where things are, so that no window begins
+    with one.
     """
     if matter.bending:
-        return [Window(recording, 0, len(recording)) for recording in recordings]
+        return [Window(each, _untouched(each), len(each)) for each in recordings]
     windows, slides = [], 0
     for recording in recordings:
         found, slides = _free(recording, matter, slides)
@@ -63,6 +68,14 @@ def _even(recording: Observation, config: IdentifyConfig, slides: Sequence[Windo
     for start in range(0, max(total - config.window, 0) + 1, config.stride):
         if not _holds(recording, start) and start not in inside:
             yield Window(recording, start, min(start + config.window, total))
+
+
+def _untouched(recording: Observation) -> int:
+    """The last moment until which nothing moved and no gripper had closed half."""
+    far = (recording.points - recording.points[:1]).norm(dim=-1)
+    moved = (far > _STIRRED).any(-1) | (recording.states.grip > _HALF).any(-1)
+    first = int(moved.nonzero()[0, 0]) if bool(moved.any()) else 1
+    return min(max(first - 1, 0), len(recording) - 1)
 
 
 def _holds(recording: Observation, moment: int) -> bool:

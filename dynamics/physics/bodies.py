@@ -16,9 +16,8 @@ from .parameters import Parameters
 from .settings import PriorConfig
 from .tree import Branch, axis_twists, branches, place
 
-
 #: [m/s, rad/s] iterations end when no speed changes by more.
-SETTLED = 1e-6
+SETTLED = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,23 +218,19 @@ class Bodies:
         """(6) the speeds that friction on the ground slows."""
         return self.offsets.new_tensor([1.0, 1.0, 0.0, 0.0, 0.0, 1.0])
 
-    def moved(self, motion: Motion, speeds: Tensor, free: Tensor, h: float) -> Motion:
+    def moved(self, motion: Motion, speeds: Tensor, touched: Tensor, h: float) -> Motion:
         """A time `h` [s] later at these speeds; angular momentum stays what it is.
 
         Args:
             motion: now.
             speeds: (B, d)
-            free: (B, r, 1) 1 for what touches nothing but the ground.
+            touched: (B, r) what touches more than the ground.
             h: [s]
         """
         r = len(self.rigid)
         twists = speeds[:, : 6 * r].reshape(len(speeds), r, 6)
-        rates = motion.rates
-        joints = motion.joints
-        if self.moving_joints:
-            rows = torch.tensor(self.moving_joints, device=speeds.device)
-            rates = rates.index_copy(1, rows, speeds[:, 6 * r :])
-            joints = joints.index_add(1, rows, h * speeds[:, 6 * r :])
+        free = (~touched).to(speeds)[..., None]
+        joints, rates = self.joints_moved(motion, speeds, h)
         if not r:
             return Motion(motion.centers, motion.turns, motion.twists, joints, rates, motion.rotations)
         # What slides freely is slowed evenly over the time, so that it goes the mean of both speeds; what is
@@ -250,6 +245,14 @@ class Bodies:
         after = (rotations @ self._spins(rotations, momentum, spins))[..., 0]
         centers = motion.centers + h * mean[..., :3]
         return Motion(centers, turns, torch.cat([twists[..., :3], after], -1), joints, rates, rotations)
+
+    def joints_moved(self, motion: Motion, speeds: Tensor, h: float) -> tuple[Tensor, Tensor]:
+        """Positions and rates (B, j) a time `h` [s] later at these speeds (B, d)."""
+        if not self.moving_joints:
+            return motion.joints, motion.rates
+        rows = torch.tensor(self.moving_joints, device=speeds.device)
+        own = speeds[:, 6 * len(self.rigid) :]
+        return motion.joints.index_add(1, rows, h * own), motion.rates.index_copy(1, rows, own)
 
     def _spins(self, rotations: Tensor, momentum: Tensor, spins: Tensor) -> Tensor:
         """Angular velocity (B, r, 3, 1) in the body's axes, as a change, so that rounding does not add up."""

@@ -1,15 +1,15 @@
-"""The compiled contacts of a substep; `touch.py`, `contact.py` and `bodies.py` are its twin with gradients."""
+"""The compiled contacts of a substep; `touch.py`, `contact.py`, `bodies.py` are its twin with gradients."""
 
 from collections.abc import Iterator, Sequence
 from ctypes import byref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from gaussworld.render import kernels
 
-from .bodies import SETTLED, Extras, Frame
+from .bodies import SETTLED, Extras, Frame, Motion
 from .touch import Near, Surroundings, ToolMotion
 
 _GROUND, _TOOLS, _PART = range(3)
@@ -88,19 +88,36 @@ class CompiledContacts:
             columns = (extras.damping, extras.dry, extras.low, extras.high, extras.stiffness)
             more = torch.stack([column.expand_as(start) for column in columns])
         held = {row: share.contiguous() for row, share in shares.items()}
+        masks = [{row: mask.contiguous() for row, mask in each.items()} for each in (near.ground, near.tools)]
         placed = (kernels.ContactFrame * max(len(self.arms), 1))()
         for row, frame in frames.items():
             kept += self._fill(placed[row], row, frame)
-        lists = list(self._lists(near, pairs, held, frames))
+        lists = list(self._lists(masks[0], masks[1], pairs, held, frames))
         speeds = torch.empty_like(kept[1])
-        touched = torch.zeros(len(start), len(bodies.rigid), dtype=torch.uint8)
+        touched = torch.zeros(len(start), len(bodies.rigid), dtype=torch.bool)
         step = kernels.ContactStep(
             len(start), *pointers, placed, (kernels.ContactList * max(len(lists), 1))(*lists),
             None if more is None else more.data_ptr(), speeds.data_ptr(), touched.data_ptr(),
             bodies.size, len(lists), len(bodies.rigid), h,
         )  # fmt: skip
         kernels.check(kernels.library().gw_contacts(byref(self.world), byref(step)))
-        return speeds, touched.bool()
+        return speeds, touched
+
+    def moved(self, motion: Motion, speeds: Tensor, touched: Tensor, h: float) -> Motion:
+        """As `Bodies.moved`."""
+        bodies = self.around.bodies
+        joints, rates = bodies.joints_moved(motion, speeds, h)
+        if not bodies.rigid:
+            return replace(motion, joints=joints, rates=rates)
+        given = (motion.centers, motion.turns, motion.twists, motion.rotations, speeds, touched,
+                 bodies.inertias, bodies.inverses)  # fmt: skip
+        given = [value.contiguous() for value in given]
+        made = [torch.empty_like(value) for value in given[:4]]
+        pointers = [value.data_ptr() for value in (*given, *made)]
+        step = kernels.FlightStep(len(speeds), *pointers, len(bodies.rigid), bodies.size, h)
+        kernels.check(kernels.library().gw_flight(byref(step)))
+        centers, turns, twists, rotations = made
+        return Motion(centers, turns, twists, joints, rates, rotations)
 
     def _fill(self, place: kernels.ContactFrame, row: int, frame: Frame) -> list[Tensor]:
         """Describe a part; what is returned must live as long as the description."""
@@ -117,18 +134,17 @@ class CompiledContacts:
 
     def _lists(
         self,
-        near: Near,
+        ground: dict[int, Tensor],
+        tools: dict[int, Tensor],
         pairs: Sequence[tuple[int, int]],
         shares: dict[int, Tensor],
         frames: dict[int, Frame],
     ) -> Iterator[kernels.ContactList]:
-        for row, rows in near.ground.items():
-            if len(rows):
-                yield kernels.ContactList(rows.data_ptr(), None, len(rows), _GROUND, row, -1, 0)
-        for row, rows in near.tools.items():
-            if len(rows):
-                share = shares[row].data_ptr() if row in shares else None
-                yield kernels.ContactList(rows.data_ptr(), share, len(rows), _TOOLS, row, -1, 0)
+        for row, mask in ground.items():
+            yield kernels.ContactList(mask.data_ptr(), None, mask.shape[1], _GROUND, row, -1, 0)
+        for row, mask in tools.items():
+            share = shares[row].data_ptr() if row in shares else None
+            yield kernels.ContactList(mask.data_ptr(), share, mask.shape[1], _TOOLS, row, -1, 0)
         for row, other in pairs:
             count = len(self.arms[row])
             yield kernels.ContactList(None, None, count, _PART, row, other, frames[other].moves)

@@ -1,5 +1,6 @@
 """`ContactSolver`: the default physics of the prior, a control step as a few implicit substeps in torch."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from gaussworld.pose import (
     transform_points,
 )
 from gaussworld.state import State
+from gaussworld.threads import one_torch_thread
 from gaussworld.world import World
 
 from ..matter.parts import Matter
@@ -27,7 +29,7 @@ from .motion import rotations, tool_points, ways
 from .parameters import Parameters
 from .settings import PriorConfig
 from .soft import Soft, Sweep
-from .touch import Near, Surroundings, ToolMotion
+from .touch import Near, Surroundings, ToolMotion, somewhere
 from .tree import carried
 from .web import Web
 
@@ -66,6 +68,11 @@ class ContactSolver:
             grip: (B, a) at the end; None leaves it.
             dt: [s]
         """
+        # Without what bends all operators are short; only the kernel gains from more threads.
+        with nullcontext() if self.matter.bending else one_torch_thread():
+            return self._step(state, tool_poses, grip, dt)
+
+    def _step(self, state: State, tool_poses: Tensor, grip: Tensor | None, dt: float) -> State:
         count, h = self.config.substeps, dt / self.config.substeps
         hand = Grip.start(self.around, state, state.grip if grip is None else grip)
         poses = ways(state.tool_poses, tool_poses, count)
@@ -127,14 +134,13 @@ class ContactSolver:
         matrix, start, speeds = hand.hold(around, motion, frames, matrix, start, speeds, before, after, h)
         extras = self._extras(motion, matrix, h)
         if fits(around, matrix, start, speeds, tools.points):
-            speeds, touched = self.compiled(
-                matrix, start, speeds, frames, tools, near, pairs, free, extras, h
-            )
+            compiled = self.compiled
+            speeds, touched = compiled(matrix, start, speeds, frames, tools, near, pairs, free, extras, h)
+            moved = compiled.moved(motion, speeds, touched, h)
         else:
             contacts = self._contacts(frames, tools, near, pairs, free, h)
             speeds, met = solve(matrix, start, speeds, contacts, extras, self.config)
-            touched = self._touched(met, speeds)
-        moved = bodies.moved(motion, speeds, (~touched).to(speeds)[..., None], h)
+            moved = bodies.moved(motion, speeds, self._touched(met, speeds), h)
         return held_motion(around, hand, motion, moved, before, after)
 
     @cached_property
@@ -153,17 +159,17 @@ class ContactSolver:
     ) -> list[tuple[Contact, Tensor | None]]:
         """All contacts there may be, with the maps from speeds to their twists."""
         around = self.around
-        contacts = [
-            around.on_ground(row, frames[row], rows, h) for row, rows in near.ground.items() if len(rows)
-        ]
+        contacts = [around.on_ground(row, frames[row], rows, h) for row, rows in somewhere(near.ground)]
         contacts += [
             around.on_tools(row, frames[row], tools, rows, h, free.get(row))
-            for row, rows in near.tools.items()
-            if len(rows)
+            for row, rows in somewhere(near.tools)
         ]
         contacts += [around.on_part(a, frames[a], b, frames[b], h) for a, b in pairs]
         return [
-            (contact, relative(frames[contact.part], None if contact.other is None else frames[contact.other]))
+            (
+                contact,
+                relative(frames[contact.part], None if contact.other is None else frames[contact.other]),
+            )
             for contact in contacts
         ]
 

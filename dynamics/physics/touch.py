@@ -1,5 +1,6 @@
 """Which contacts there can be at one moment: parts with the ground, with tools and with each other."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -33,13 +34,17 @@ class Near:
     """Which points have to be asked in a control step, by the part they may touch or belong to."""
 
     ground: dict[int, Tensor]
-    """Rows of the part's particles."""
+    """(B, n) of the part's particles."""
     tools: dict[int, Tensor]
-    """Rows of the tools' points."""
+    """(B, k) of the tools' points."""
 
 
-def _rows_of(mask: Tensor) -> Tensor:
-    return torch.nonzero(mask)[:, 0]
+def somewhere(masks: dict[int, Tensor]) -> Iterator[tuple[int, Tensor]]:
+    """The rows that (B, n) masks say in any sample, where there are any."""
+    for row, mask in masks.items():
+        rows = torch.nonzero(mask.any(0))[:, 0]
+        if len(rows):
+            yield row, rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +67,7 @@ class Surroundings:
         return max(part.mass, 1e-3) * self.parameters.mass[:, row, None]
 
     def near(self, frames: dict[int, Frame], motion: Motion, points: Tensor, dt: float) -> Near:
-        """What can come to touch within a control step, in any sample.
+        """What can come to touch within a control step.
 
         Args:
             frames: where the parts are.
@@ -76,20 +81,22 @@ class Surroundings:
             [bodies.reach[row] for row in bodies.rigid]
         )
         way = (points[-1] - points[0]).detach().norm(dim=-1)
+        # What a tool may tip.
+        pushed = way.amax(-1) if way.shape[-1] else 0.0
         for k, row in enumerate(bodies.rigid):
             frame = frames[row]
             height, _ = self.ground((frame.turn(bodies.arms[row]) + frame.center[:, None]).detach())
             # What stands on others, or on nothing, may fall.
             falls = (height.amin(-1) > _STANDING) * (0.5 * self.config.gravity * dt**2)
-            bound = _MARGIN + speed[:, k] * dt + falls
-            ground[row] = _rows_of((height < bound[:, None]).any(0))
+            bound = _MARGIN + speed[:, k] * dt + falls + pushed
+            ground[row] = height < bound[:, None]
         moves = {row: speed[:, k] * dt for k, row in enumerate(bodies.rigid)}
         for row in (*bodies.rigid, *bodies.jointed):
             if not points.shape[-2]:
                 break
             distance, _ = self.fields(row, frames[row].local(points[0]).detach())
             bound = way + moves.get(row, self.mass(row) * 0 + _MARGIN).reshape(-1, 1) + 2 * _MARGIN
-            tools[row] = _rows_of((distance - self.tools.radii < bound).any(0))
+            tools[row] = distance - self.tools.radii < bound
         return Near(ground, tools)
 
     def on_ground(self, row: int, frame: Frame, rows_near: Tensor, h: float) -> Contact:

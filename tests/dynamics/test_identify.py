@@ -22,7 +22,7 @@ from gaussworld.surface.objects import Detail, Thing, objects_of
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind
 
-QUICK = IdentifyConfig(population=6, generations=6, refine=4, tool_friction=False, seed=3)
+QUICK = IdentifyConfig(population=6, generations=6, refine=5, tool_friction=False, seed=3)
 FINE = PriorConfig(substeps=10, iterations=10, contacts=False)
 
 

@@ -100,7 +100,7 @@ def test_batches_of_any_shape_are_alike() -> None:
 def pushed(friction: Tensor, aside: Tensor) -> Tensor:
     """Where a slow and then loose push leaves a box."""
     world, matter = examples.box()
-    prior = Prior(world, matter, config=PriorConfig(contacts=False, iterations=6))
+    prior = Prior(world, matter, config=PriorConfig(contacts=False))
     prior = prior.with_parameters(replace(prior.parameters, friction=friction.reshape(1)))
     state = prior.initial(world, torch.tensor([[-0.08, 0.01, 0.02, 1.0, 0, 0, 0]]))
     t = torch.arange(1, 7) / 6

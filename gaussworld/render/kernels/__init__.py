@@ -119,7 +119,7 @@ class ContactList(ctypes.Structure):
     """Mirror of `ContactList` in contact.cpp."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("rows", "share")),
+        *((name, c_void_p) for name in ("near", "share")),
         ("count", c_int64),
         *((name, c_int32) for name in ("kind", "part", "other", "pushes_other")),
     ]
@@ -135,6 +135,19 @@ class ContactStep(ctypes.Structure):
         ("lists", POINTER(ContactList)),
         *((name, c_void_p) for name in ("extras", "speeds", "touched")),
         *((name, c_int32) for name in ("size", "count", "rigid")),
+        ("h", c_float),
+    ]
+
+
+class FlightStep(ctypes.Structure):
+    """Mirror of `FlightStep` in contact.cpp."""
+
+    _fields_ = [
+        ("batch", c_int64),
+        *((name, c_void_p) for name in ("centers", "turns", "twists", "rotations", "speeds", "touched")),
+        *((name, c_void_p) for name in ("inertias", "inverses")),
+        *((f"new_{name}", c_void_p) for name in ("centers", "turns", "twists", "rotations")),
+        *((name, c_int32) for name in ("rigid", "size")),
         ("h", c_float),
     ]
 
@@ -174,6 +187,7 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "gw_cells_reach": (c_int, [c_void_p] * 3),
     "gw_skin": (c_int, [POINTER(SkinInput), POINTER(SkinOutput)]),
     "gw_seen_colors": (c_int, [POINTER(ColorInput), c_void_p]),
+    "gw_flight": (c_int, [POINTER(FlightStep)]),
     "gw_contacts": (c_int, [POINTER(ContactWorld), POINTER(ContactStep)]),
 }
 

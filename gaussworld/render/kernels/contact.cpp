@@ -50,12 +50,31 @@ struct ContactFrame {
   int32_t slot;         // among the rigid parts, or -1
 };
 
+// Rigid parts that go on for a substep.
+struct FlightStep {
+  int64_t batch;
+  const float* centers;    // (batch, rigid, 3) [m] of mass
+  const float* turns;      // (batch, rigid, 4)
+  const float* twists;     // (batch, rigid, 6) before the substep
+  const float* rotations;  // (batch, rigid, 3, 3)
+  const float* speeds;     // (batch, size) that contact allows
+  const uint8_t* touched;  // (batch, rigid)
+  const float* inertias;   // (rigid, 3, 3) in the parts' axes
+  const float* inverses;   // (rigid, 3, 3)
+  float* new_centers;
+  float* new_turns;
+  float* new_twists;
+  float* new_rotations;
+  int32_t rigid, size;
+  float h;  // [s]
+};
+
 enum ContactKind { GROUND = 0, TOOLS = 1, PART = 2 };
 
 struct ContactList {
-  const int64_t* rows;  // of the part's particles, or of the tools' points; null for all
+  const uint8_t* near;  // (batch, count) which of the points may touch, or null for all
   const float* share;   // (batch, points) 0 where a tool does not push, or null
-  int64_t count;        // of rows
+  int64_t count;        // of the part's particles, or of the tools' points
   int32_t kind, part, other;
   int32_t pushes_other; // whether `other` moves
 };
@@ -89,7 +108,14 @@ struct Points {
   float stiffness = 0;
   bool level = false, identity = false;
   std::vector<double> spread;  // (6, size)
+  std::vector<int64_t> rows;   // of the points that may touch
 
+  void choose(const uint8_t* near, int64_t count) {
+    rows.clear();
+    for (int64_t i = 0; i < count; ++i)
+      if (!near || near[i]) rows.push_back(i);
+    reset((int64_t)rows.size());
+  }
   void reset(int64_t count) {
     blocks = (count + kLanes - 1) / kLanes;
     values.assign((size_t)(blocks * COLUMNS * kLanes), 0.f);
@@ -183,9 +209,9 @@ struct Sample {
     const float *pose = frame.pose + 16 * row, *center = frame.center + 3 * row, up[3] = {0, 0, 1};
     float own = in.frictions[guess * in.parts + list.part], patch = in.patches[guess];
     out.stiffness = 0.1f * in.stiffness * in.masses[guess * in.parts + list.part];
-    for (int64_t i = 0; i < list.count; ++i) {
+    for (int64_t i = 0; i < (int64_t)out.rows.size(); ++i) {
       float arm[3], point[3], friction;
-      turned(pose, frame.arms + 3 * (list.rows ? list.rows[i] : i), arm);
+      turned(pose, frame.arms + 3 * out.rows[i], arm);
       for (int c = 0; c < 3; ++c) point[c] = arm[c] + center[c];
       float gap = height(in, point, &friction), *lane = out.lane(i);
       set(lane, arm, up, gap, own * friction);
@@ -198,8 +224,8 @@ struct Sample {
     const float *pose = frame.pose + 16 * row, *center = frame.center + 3 * row;
     float own = in.frictions[guess * in.parts + list.part];
     out.stiffness = in.stiffness * in.masses[guess * in.parts + list.part];
-    for (int64_t i = 0; i < list.count; ++i) {
-      int64_t k = list.rows ? list.rows[i] : i;
+    for (int64_t i = 0; i < (int64_t)out.rows.size(); ++i) {
+      int64_t k = out.rows[i];
       const float *point = step.points + 3 * (row * in.points + k), *drift = step.drifts + 3 * (row * in.points + k);
       float at[3], slope[3], normal[3], arm[3], *lane = out.lane(i);
       local(pose, point, at);
@@ -219,9 +245,9 @@ struct Sample {
     float mass = masses[list.part];
     if (list.pushes_other) mass = mass * masses[list.other] / (mass + masses[list.other]);
     out.stiffness = in.stiffness * mass;
-    for (int64_t i = 0; i < list.count; ++i) {
+    for (int64_t i = 0; i < (int64_t)out.rows.size(); ++i) {
       float arm[3], point[3], at[3], slope[3], normal[3];
-      turned(pose, frame.arms + 3 * (list.rows ? list.rows[i] : i), arm);
+      turned(pose, frame.arms + 3 * out.rows[i], arm);
       for (int c = 0; c < 3; ++c) point[c] = arm[c] + center[c];
       local(other, point, at);
       float gap = distance(in, list.other, at, slope);
@@ -265,7 +291,7 @@ struct Sample {
 
   void prepare(const ContactList& list, Points& out) {
     int d = step.size;
-    out.reset(list.count);
+    out.choose(list.near ? list.near + row * list.count : nullptr, list.count);
     out.level = list.kind == GROUND;
     if (list.kind == GROUND) on_ground(list, out);
     else if (list.kind == TOOLS) on_tools(list, out);
@@ -520,7 +546,7 @@ struct Sample {
   void mark(const ContactList& list, Points& points) const {
     if (points.level) return;
     bool pressed = false;
-    for (int64_t i = 0; i < list.count && !pressed; ++i) pressed = points.lane(i)[BOUND * kLanes] > 0;
+    for (int64_t i = 0; i < (int64_t)points.rows.size() && !pressed; ++i) pressed = points.lane(i)[BOUND * kLanes] > 0;
     if (!pressed) return;
     uint8_t* touched = step.touched + row * step.rigid;
     int slot = step.frames[list.part].slot;
@@ -531,7 +557,84 @@ struct Sample {
   }
 };
 
+void multiply(const double* m, const double* v, double* out) {
+  for (int r = 0; r < 3; ++r) out[r] = m[3 * r] * v[0] + m[3 * r + 1] * v[1] + m[3 * r + 2] * v[2];
+}
+
+void multiply_transposed(const double* m, const double* v, double* out) {
+  for (int r = 0; r < 3; ++r) out[r] = m[r] * v[0] + m[3 + r] * v[1] + m[6 + r] * v[2];
+}
+
+void matrix_of(const double* q, double* m) {
+  double n = 1 / (q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3]), w = q[0], x = q[1], y = q[2], z = q[3];
+  m[0] = (w * w + x * x - y * y - z * z) * n, m[1] = 2 * (x * y - w * z) * n, m[2] = 2 * (x * z + w * y) * n;
+  m[3] = 2 * (x * y + w * z) * n, m[4] = (w * w - x * x + y * y - z * z) * n, m[5] = 2 * (y * z - w * x) * n;
+  m[6] = 2 * (x * z - w * y) * n, m[7] = 2 * (y * z + w * x) * n, m[8] = (w * w - x * x - y * y + z * z) * n;
+}
+
+// A unit quaternion after a further turn by a rotation vector in the world's axes.
+void turn_by(const double* q, const double* by, double* out) {
+  double angle = std::sqrt(by[0] * by[0] + by[1] * by[1] + by[2] * by[2] + 1e-24);
+  double w = std::cos(angle / 2), k = std::sin(angle / 2) / angle, x = k * by[0], y = k * by[1], z = k * by[2];
+  out[0] = w * q[0] - x * q[1] - y * q[2] - z * q[3];
+  out[1] = w * q[1] + x * q[0] + y * q[3] - z * q[2];
+  out[2] = w * q[2] - x * q[3] + y * q[0] + z * q[1];
+  out[3] = w * q[3] + x * q[2] - y * q[1] + z * q[0];
+  double n = 1 / std::sqrt(out[0] * out[0] + out[1] * out[1] + out[2] * out[2] + out[3] * out[3]);
+  for (int c = 0; c < 4; ++c) out[c] *= n;
+}
+
+// One rigid part (`Bodies.moved`): its angular momentum stays what it is.
+void fly(const FlightStep& step, int64_t sample, int part) {
+  int64_t at = sample * step.rigid + part;
+  const float *twist = step.twists + 6 * at, *speed = step.speeds + sample * step.size + 6 * part;
+  double q[4], old[9], inertia[9], inverse[9], mean[6], spin[3], momentum[3], world[3];
+  for (int c = 0; c < 4; ++c) q[c] = step.turns[4 * at + c];
+  for (int c = 0; c < 9; ++c) {
+    old[c] = step.rotations[9 * at + c];
+    inertia[c] = step.inertias[9 * part + c], inverse[c] = step.inverses[9 * part + c];
+  }
+  for (int c = 0; c < 6; ++c) mean[c] = speed[c];
+  if (!step.touched[at])
+    for (int c : {0, 1, 5}) mean[c] += ((double)twist[c] - speed[c]) / 2;
+  double now[3] = {speed[3], speed[4], speed[5]};
+  multiply_transposed(old, now, spin);
+  multiply(inertia, spin, momentum);
+  multiply(old, momentum, world);
+  // Angular velocity in the world at another rotation, as a change, so that rounding does not add up.
+  auto spun = [&](const double* rotation, double* out) {
+    double own[3], mine[3], lacking[3], change[3];
+    multiply_transposed(rotation, world, own);
+    multiply(inertia, spin, mine);
+    for (int c = 0; c < 3; ++c) lacking[c] = own[c] - mine[c];
+    multiply(inverse, lacking, change);
+    for (int c = 0; c < 3; ++c) change[c] += spin[c];
+    multiply(rotation, change, out);
+  };
+  double by[3], half[4], rotation[9], rate[3], turn[4];
+  for (int c = 0; c < 3; ++c) by[c] = mean[3 + c] * step.h / 2;
+  turn_by(q, by, half);
+  matrix_of(half, rotation);
+  spun(rotation, rate);
+  for (int c = 0; c < 3; ++c) by[c] = (rate[c] + mean[3 + c] - now[c]) * step.h;
+  turn_by(q, by, turn);
+  matrix_of(turn, rotation);
+  spun(rotation, rate);
+  for (int c = 0; c < 3; ++c) {
+    step.new_centers[3 * at + c] = (float)(step.centers[3 * at + c] + step.h * mean[c]);
+    step.new_twists[6 * at + c] = speed[c], step.new_twists[6 * at + 3 + c] = (float)rate[c];
+  }
+  for (int c = 0; c < 4; ++c) step.new_turns[4 * at + c] = (float)turn[c];
+  for (int c = 0; c < 9; ++c) step.new_rotations[9 * at + c] = (float)rotation[c];
+}
+
 }  // namespace
+
+GW_API int gw_flight(const FlightStep* step) {
+  for (int64_t sample = 0; sample < step->batch; ++sample)
+    for (int part = 0; part < step->rigid; ++part) fly(*step, sample, part);
+  return 0;
+}
 
 GW_API int gw_contacts(const ContactWorld* world, const ContactStep* step) {
   try {
