@@ -110,7 +110,8 @@ def one(episode: Episode, field: str, seconds: float) -> Row:
         assert thing.stiffness is not None
         values = tuple(value / world.objects[number].material.density for value in values)
         truth = thing.stiffness * thing.volume / thing.mass
-    return Row(episode.name, truth, *values, result.seconds)
+    value, low, high = values
+    return Row(episode.name, truth, value, low, high, result.seconds)
 
 
 if __name__ == "__main__":

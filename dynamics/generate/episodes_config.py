@@ -23,8 +23,8 @@ class EpisodesConfig:
     steps: int = 60
     """Control steps of 0.1 s of each episode."""
     policy: Mover = "mixed"
-    """Who moves the tool; mixed is half scripted, a quarter random, a quarter expert. To tell materials: strike
-    hits what can be pushed and lets it slide, arch lifts a rope by its middle."""
+    """Who moves the tool; mixed is half scripted, a quarter random, a quarter expert. To tell materials:
+    strike hits what can be pushed and lets it slide, arch lifts a rope by its middle."""
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Shares of episodes for training, choosing and judging."""
     cameras: int = 0
@@ -50,7 +50,7 @@ class EpisodesConfig:
         apt = TELLING.get(self.policy, FAMILIES) if self.policy != "mixed" else FAMILIES
         if others := [name for name in self.families if name not in apt]:
             raise ConfigError(
-                f"--policy {self.policy}: expected --family {' or '.join(apt)}, got {others[0]}; name families"
+                f"--policy {self.policy}: expected --family {' or '.join(apt)}, got {others[0]}"
             )
         ranges = {"episodes": (1, 1_000_000), "steps": (1, 10_000), "cameras": (0, 64)}
         ranges |= {"width": (8, 4096), "height": (8, 4096), "seed": (0, 2**63 - 1)}

@@ -6,7 +6,7 @@ import numpy as np
 
 from gaussworld.world_object import ObjectKind
 
-from .dragging import drags, squeezes, arches
+from .dragging import arches, drags, squeezes
 from .lifting import lifts
 from .motion import LONGEST, Random, Steps, View, wander
 from .opening import bar_at, opens

@@ -71,7 +71,8 @@ def identify(
     only the window that begins at time 0. What slides alone after a tool let go tells its friction on the
     ground, and nothing else disturbs it: where there are such slides they come first, and what they tell is
     held while the pushes tell the rest. Each time evenly spread guesses come first, CMA-ES (Hansen 2016, "The
-    CMA evolution strategy: a tutorial", arXiv:1604.00772) goes on from the best, and Levenberg's method ends the search.
+    CMA evolution strategy: a tutorial", arXiv:1604.00772) goes on from the best, and Levenberg's method ends
+    the search.
 
     Args:
         model: of this world; its parameters are where the search begins.
@@ -128,21 +129,20 @@ def _stages(
     Raises:
         CaptureError: nothing moves, or there is nothing to find.
     """
-    windows = windows_of(recordings, model.matter, config)
-    moved = [_moved(each, markers, initial) for each in windows]
-    windows, moved = [[each for each, ids in zip(column, moved) if ids] for column in (windows, moved)]
-    if not windows:
+    every = windows_of(recordings, model.matter, config)
+    pairs = [(each, ids) for each in every if (ids := _moved(each, markers, initial))]
+    if not pairs:
         raise CaptureError(
             "expected a recording in which things move, got one in which all rest; record a push"
         )
     stages: list[tuple[list[Window], list[Unknown]]] = []
     known: set[Unknown] = set()
     for free in (True, False):
-        rows = [row for row, each in enumerate(windows) if (each.slide is not None) == free]
-        ids = {number for row in rows for number in moved[row]}
+        rows = [pair for pair in pairs if (pair[0].slide is not None) == free]
+        ids = {number for _, numbers in rows for number in numbers}
         unknowns = [each for each in unknowns_of(model, ids, not free, config) if each not in known]
         if unknowns:
-            stages.append(([windows[row] for row in rows], unknowns))
+            stages.append(([each for each, _ in rows], unknowns))
             known |= set(unknowns)
     if not stages:
         raise CaptureError("expected something to identify, got things that only rest; record a push")
@@ -165,7 +165,7 @@ def _searched(
     losses = problem.losses(guesses)
     best, least = guesses[int(losses.argmin())], float(losses.min())
     search = _cma(problem, best, config)
-    for generation in range(config.generations):
+    for _ in range(config.generations):
         tries = [search.ask() for _ in range(config.population)]
         values = problem.losses(torch.from_numpy(np.stack(tries)).float()).tolist()
         search.tell(list(zip(tries, values)))

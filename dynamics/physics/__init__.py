@@ -8,4 +8,7 @@ time. It keeps nothing between calls, leaves its arguments alone, and treats sam
 The default, `ContactSolver`, takes implicit substeps. Rigid and jointed parts are one vector of speeds
 (twists about centres of mass, rates of joints), solved for all contacts at once. Ropes, cloths and soft
 bodies are particles with springs whose matrix is inverted once for a world; contacts press through that.
+
+Where nobody asks for gradients, the kernel in gaussworld/render/kernels/contact.cpp answers for rigid and
+jointed parts, several times as fast (`CompiledContacts`); without it PyTorch does the same.
 """

@@ -43,7 +43,7 @@ class CompiledContacts:
         kept = tuple(column.detach().contiguous() for column in columns)
         world = kernels.ContactWorld(
             *(column.data_ptr() for column in kept), len(parts), guesses, given.tool_friction.shape[-1],
-            len(ground.heights), fields.volumes.shape[-1], len(around.tools.radii), ground.depth,
+            len(ground.heights), fields.volumes.shape[-1], len(around.tools.radii), ground.depth, ground.sunk,
             config.contact_stiffness, config.stick_speed, config.recovery_speed, SETTLED,
             config.iterations, config.rounds,
         )  # fmt: skip

@@ -54,6 +54,8 @@ class GroundLookup:
     """Inward normals (k, 2) and offsets (k) of each patch that ends."""
     depth: float = 0.03
     """[m] things lower than this below a patch are beside it, not on it."""
+    sunk: float = 0.01
+    """[m] also what has its middle lower than this below a patch went over its edge."""
 
     @classmethod
     def of(cls, ground: Ground) -> "GroundLookup":
@@ -65,13 +67,20 @@ class GroundLookup:
             planes.append((inward, (inward * outline).sum(-1)))
         return cls(ground.heights, ground.frictions, tuple(planes))
 
-    def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Height (*b, n) [m] of points over what would carry them, and the friction (*b, n) of that."""
+    def __call__(self, points: Tensor, middle: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Height (*b, n) [m] of points over what would carry them, and the friction (*b, n) of that.
+
+        Args:
+            points: (*b, n, 3) [m]
+            middle: (*b) [m] height of the centre of mass, for the points of one rigid thing.
+        """
         level = points[..., 2]
         height, friction = self.heights[-1], self.frictions[-1]
         for row in range(len(self.planes) - 1, -1, -1):
             inward, offsets = self.planes[row]
             over = (points[..., :2] @ inward.T >= offsets).all(-1) & (level > self.heights[row] - self.depth)
+            if middle is not None:
+                over &= (middle > self.heights[row] - self.sunk)[..., None]
             height = torch.where(over, self.heights[row], height)
             friction = torch.where(over, self.frictions[row], friction)
         return level - height, friction.expand_as(level)

@@ -85,7 +85,8 @@ class Surroundings:
         pushed = way.amax(-1) if way.shape[-1] else 0.0
         for k, row in enumerate(bodies.rigid):
             frame = frames[row]
-            height, _ = self.ground((frame.turn(bodies.arms[row]) + frame.center[:, None]).detach())
+            center = frame.center.detach()
+            height, _ = self.ground(frame.turn(bodies.arms[row]).detach() + center[:, None], center[:, 2])
             # What stands on others, or on nothing, may fall.
             falls = (height.amin(-1) > _STANDING) * (0.5 * self.config.gravity * dt**2)
             bound = _MARGIN + speed[:, k] * dt + falls + pushed
@@ -102,7 +103,7 @@ class Surroundings:
     def on_ground(self, row: int, frame: Frame, rows_near: Tensor, h: float) -> Contact:
         """A rigid part's points on the ground."""
         arms = frame.turn(self.bodies.arms[row].index_select(0, rows_near))
-        height, friction = self.ground(arms + frame.center[:, None])
+        height, friction = self.ground(arms + frame.center[:, None], frame.center[:, 2])
         o = torch.zeros_like(height)
         rows = torch.stack([o, o, o + 1, arms[..., 1], -arms[..., 0], o], -1)
         patch = self.parameters.patch

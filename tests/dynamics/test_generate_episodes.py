@@ -250,3 +250,38 @@ def test_the_list_says_what_there_is(tiny):
     ]  # fmt: skip
     assert index["config"]["seed"] == 3
     assert all(entry["steps"] == 6 for entry in index["episodes"])
+
+
+@pytest.mark.parametrize("family", ["push", "push_t"])
+def test_a_strike_ends_in_a_free_slide(family):
+    """The rod has stopped, and what it struck slides on alone, slower by its friction, and stays up."""
+    for seed in (1000, 1003):
+        trial = trial_of(family, seed, "strike")
+        recorded = simulate(trial, 16)
+        speeds = np.linalg.norm(recorded.object_twists[:, 1, :3], axis=1)
+        k = int(speeds.argmax())
+        mu = math.sqrt(trial.scene.objects[0].friction * trial.scene.objects[1].friction)
+        assert speeds[k] > 0.4
+        assert not recorded.contacts[k + 1, 1, -1], "the rod still pushes"
+        if speeds[k + 1] > 0.05:
+            assert (speeds[k] - speeds[k + 1]) / 0.1 == pytest.approx(mu * 9.81, rel=0.15)
+        assert speeds[k + 1] < speeds[k] and speeds[-1] < 0.01
+        assert abs(recorded.object_poses[-1, 1, 2] - recorded.object_poses[0, 1, 2]) < 2e-3
+
+
+def test_an_arch_is_lifted_by_its_middle():
+    """A rope that lay straight; its ends stay on the table."""
+    trial = trial_of("rope", 1000, "arch")
+    assert trial.flexes[0].bent is None
+    shape = simulate(trial, 24).vertices[2]
+    tops, ends = shape[:, len(shape[0]) // 2, 2], shape[:, [0, -1], 2]
+    assert tops[0] < 0.01 and tops.max() > 0.2 * trial.flexes[0].size[0]
+    assert ends.max() < 0.02
+
+
+def test_policies_that_tell_are_for_some_families():
+    """One sentence names them."""
+    with pytest.raises(ConfigError, match="--policy strike: expected --family push_t or push or push_many"):
+        EpisodesConfig(family=("rope",), policy="strike")
+    with pytest.raises(ConfigError, match="--policy arch: expected --family rope, got push_t"):
+        EpisodesConfig(policy="arch")

@@ -1,13 +1,21 @@
 """Identification: numbers that made a recording are found in it again, with honest intervals."""
 
+import json
+import shutil
 from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
 
+from dynamics.episodes import Episode
+from dynamics.generate.episodes_config import EpisodesConfig
+from dynamics.generate.produce import generate_episodes
 from dynamics.identify import Identified, IdentifyConfig, identify
+from dynamics.identify.commands import identify_verb
+from dynamics.identify.windows import windows_of
 from dynamics.observed import Observation, with_twists
+from dynamics.physics import examples
 from dynamics.physics.settings import PriorConfig
 from dynamics.prior import Prior
 from dynamics.tool import pusher
@@ -22,7 +30,7 @@ from gaussworld.surface.objects import Detail, Thing, objects_of
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind
 
-QUICK = IdentifyConfig(population=6, generations=6, refine=5, tool_friction=False, seed=3)
+QUICK = IdentifyConfig(population=6, generations=4, refine=5, tool_friction=False, seed=3)
 FINE = PriorConfig(substeps=10, iterations=10, contacts=False)
 
 
@@ -155,3 +163,89 @@ def test_settings_that_cannot_be_are_refused(name, value):
     """Before anything is predicted."""
     with pytest.raises(ConfigError, match=f"--{name}: expected"):
         IdentifyConfig(**{name: value})
+
+
+def test_free_slides_are_found():
+    """From the moment at which the rod stops to that at which the block does, and nothing before."""
+    recording = Observation.of_rollout(strike(with_friction(prior(), 0.25)))
+    free = [each for each in windows_of([recording], prior().matter, QUICK) if each.slide is not None]
+    assert [each.start for each in free] == [1, 2, 3]
+    speeds = recording.states.object_twists[:, 1, :3].norm(dim=-1)
+    assert {each.stop for each in free} == {4} and float(speeds[4]) < 0.01
+    assert {each.slide for each in free} == {0}
+
+
+def test_a_slow_push_is_no_free_slide():
+    """What goes with the rod does not go alone."""
+    model = prior()
+    x = torch.linspace(-0.11, 0.0, 11)[1:]
+    poses = torch.zeros(10, 1, 7)
+    poses[:, 0, 0], poses[:, 0, 2], poses[:, 0, 3] = x, 0.01, 1.0
+    start = replace(model.initial(model.world), tool_poses=torch.tensor([[-0.11, 0, 0.01, 1.0, 0, 0, 0]]))
+    with torch.no_grad():
+        recording = Observation.of_rollout(model.rollout(start, Action(model.action_spec, tools=poses)))
+    windows = windows_of([recording], model.matter, QUICK)
+    assert windows and all(each.slide is None for each in windows)
+
+
+def test_stiffness_is_found_in_how_a_rope_droops():
+    """One end of a rope is held level; within 5 %, from a start that is ten times too soft."""
+    fixed = (torch.arange(14) < 2).float()
+    world, matter = examples.rope(14, 0.3, fixed=fixed, place=(0.0, 0.0, 0.5), stiffness=1e5, damping=3.0)
+    config = PriorConfig(substeps=4, bend_iterations=3, contacts=False, self_contact=False)
+    model = Prior(world, matter, config=config)
+    stiff = model.with_parameters(replace(model.parameters, stiffness=torch.tensor([1e6])))
+    actions = Action(model.action_spec, tools=model.initial(world).tool_poses.expand(6, -1, -1))
+    with torch.no_grad():
+        rollout = stiff.rollout(stiff.initial(world), actions)
+    points = rollout.states.particle_positions
+    recording = Observation(rollout.states, rollout.actions, torch.ones(14, dtype=torch.int64), points)
+    result = drain(identify(model, world, [recording], replace(QUICK, generations=3, refine=10))).result
+    found = next(each for each in result.found if each.unknown.field == "stiffness")
+    assert found.value == pytest.approx(1e6, rel=0.05)
+    assert found.low < 1e6 < found.high
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A struck box of the simulator, and its stored world."""
+    pytest.importorskip("mujoco")
+    folder = tmp_path_factory.mktemp("recorded")
+    config = EpisodesConfig(family=("push",), policy="strike", episodes=2, steps=14, seed=1001)
+    drain(generate_episodes(folder / "set", config, 1))
+    world = Episode(folder / "set" / "push-00000").world(gaussians=1500)
+    Session.create(folder / "push.world", world).close()
+    return folder
+
+
+def test_the_verb_shows_what_it_finds(recorded, capsys):
+    """A dry run prints JSON, changes nothing, and is near the simulator's truth."""
+    episode = recorded / "set" / "push-00000"
+    identify_verb(recorded / "push.world", recordings=(episode,), dry_run=True, json=True, config=QUICK)
+    facts = json.loads(capsys.readouterr().out)
+    box = next(row for row in facts["found"] if row["field"] == "friction")
+    true = Episode(episode)
+    wanted = true.objects[2].friction * true.objects[1].friction
+    assert (box["value"] * 0.5) ** 0.5 == pytest.approx(wanted**0.5, rel=0.1)
+    assert box["object"] == 2
+    with Session(recorded / "push.world", read_only=True) as session:
+        assert facts["revision"] == session.revision
+        assert session.world.objects[2].material.sources.get("friction") != "identified"
+
+
+def test_a_recording_of_another_world_is_refused(recorded):
+    """One sentence says which thing is elsewhere."""
+    other = recorded / "set" / "push-00001"
+    with pytest.raises(CaptureError, match="expected a recording that begins with this world, got one whose"):
+        identify_verb(recorded / "push.world", recordings=(other,), dry_run=True, config=QUICK)
+
+
+def test_other_tools_are_refused(recorded, tmp_path):
+    """Recordings of one tool only can be told from together."""
+    one = recorded / "set" / "push-00000"
+    shutil.copytree(one, tmp_path / "other")
+    card = json.loads((one / "episode.json").read_text())
+    card["tools"][0]["name"] = "spoon"
+    (tmp_path / "other" / "episode.json").write_text(json.dumps(card))
+    with pytest.raises(CaptureError, match="expected the tool of the others, pusher, got spoon"):
+        identify_verb(recorded / "push.world", recordings=(one, tmp_path / "other"), config=QUICK)

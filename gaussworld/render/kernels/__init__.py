@@ -99,7 +99,7 @@ class ContactWorld(ctypes.Structure):
         *((name, c_void_p) for name in ("patches", "heights", "grounds", "outlines", "planes")),
         *((name, c_void_p) for name in ("radii", "owners")),
         *((name, c_int32) for name in ("parts", "guesses", "tools", "patch_count", "resolution", "points")),
-        *((name, c_float) for name in ("depth", "stiffness", "stick", "recovery", "settled")),
+        *((name, c_float) for name in ("depth", "sunk", "stiffness", "stick", "recovery", "settled")),
         *((name, c_int32) for name in ("iterations", "rounds")),
     ]
 

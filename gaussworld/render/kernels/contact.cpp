@@ -31,6 +31,7 @@ struct ContactWorld {
   const int64_t* owners;       // (points) the tools that they belong to
   int32_t parts, guesses, tools, patch_count, resolution, points;
   float depth;        // [m] what is lower than this below a patch is beside it
+  float sunk;         // [m] also what has its middle lower than this below a patch went over its edge
   float stiffness;    // of contacts, times substep squared over mass
   float stick;        // [m/s]
   float recovery;     // [m/s]
@@ -168,10 +169,10 @@ float distance(const ContactWorld& in, int part, const float* point, float* norm
 }
 
 // Height over what would carry a point, and the friction of that (`GroundLookup`).
-float height(const ContactWorld& in, const float* p, float* friction) {
+float height(const ContactWorld& in, const float* p, float middle, float* friction) {
   int found = in.patch_count - 1;
   for (int g = 0; g + 1 < in.patch_count; ++g) {
-    bool over = p[2] > in.heights[g] - in.depth;
+    bool over = p[2] > in.heights[g] - in.depth && middle > in.heights[g] - in.sunk;
     for (int32_t k = in.outlines[g]; over && k < in.outlines[g + 1]; ++k) {
       const float* plane = in.planes + 3 * k;
       over = plane[0] * p[0] + plane[1] * p[1] >= plane[2];
@@ -213,7 +214,7 @@ struct Sample {
       float arm[3], point[3], friction;
       turned(pose, frame.arms + 3 * out.rows[i], arm);
       for (int c = 0; c < 3; ++c) point[c] = arm[c] + center[c];
-      float gap = height(in, point, &friction), *lane = out.lane(i);
+      float gap = height(in, point, center[2], &friction), *lane = out.lane(i);
       set(lane, arm, up, gap, own * friction);
       lane[AX * kLanes] *= patch, lane[AY * kLanes] *= patch;
     }
