@@ -46,8 +46,6 @@ def track_errors(
 ) -> list[Errors]:
     """Predict an episode from its beginning with each model, and follow its points.
 
-    Points of what can move count, each thing the same; they are bound to the world as it is at time 0.
-
     Args:
         models: of this world.
         world: as the episode begins, of true meshes or of what was seen.
@@ -59,28 +57,38 @@ def track_errors(
         CaptureError: nothing that can move was followed.
     """
     steps = len(episode) if steps is None else min(steps, len(episode))
-    tracks, actions = episode.tracks_between(0, steps), episode.actions_between(0, steps)
-    ids, movable = tracks.objects, _movable(world, matter, tracks.objects)
+    actions = episode.actions_between(0, steps)
+    with torch.no_grad():
+        rollouts = [model.rollout(first_state(model, world, episode), actions) for model in models]
+    return [errors_of(rollout, world, matter, episode) for rollout in rollouts]
+
+
+@torch.no_grad()
+def errors_of(rollout: Rollout, world: World, matter: Matter, episode: Episode) -> Errors:
+    """How far the points that an episode followed are from where a rollout has them.
+
+    Points of what can move count, each thing the same; they are bound to the world as it is at time 0.
+
+    Raises:
+        CaptureError: nothing that can move was followed.
+    """
+    tracks = episode.tracks_between(0, len(rollout))
+    movable = _movable(world, matter, tracks.objects)
     if not bool(movable.any()):
         raise CaptureError(f"{episode.folder}: expected points followed on things that move, got none")
-    ids, points = ids[movable], tracks.points[:, movable]
+    ids, points = tracks.objects[movable], tracks.points[:, movable]
+    ids, order = ids.sort(stable=True)
+    points = points[:, order]
     rest = torch.cat(
         [
             transform_points(invert_pose(world.objects[number].world_from_object), points[0, ids == number])
             for number in ids.unique().tolist()
         ]
     )
-    order = torch.cat([torch.nonzero(ids == number)[:, 0] for number in ids.unique().tolist()])
-    ids, points = ids[order], points[:, order]
     where = Skin.bind(matter, world).points(rest, ids)
-    found = []
-    with torch.no_grad():
-        rested = _mean_by_object((points - points[:1]).norm(dim=-1), ids)
-        for model in models:
-            rollout = model.rollout(first_state(model, world, episode), actions)
-            apart = (where(rollout.states) - points).norm(dim=-1)
-            found.append(Errors(_mean_by_object(apart, ids), rested, rollout))
-    return found
+    apart = (where(rollout.states) - points).norm(dim=-1)
+    rested = (points - points[:1]).norm(dim=-1)
+    return Errors(_mean_by_object(apart, ids), _mean_by_object(rested, ids), rollout)
 
 
 def _movable(world: World, matter: Matter, ids: Tensor) -> Bool[Tensor, " q"]:

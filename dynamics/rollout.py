@@ -78,9 +78,16 @@ class Accounts:
 
     @torch.no_grad()
     def contacts(self, states: State) -> Bool[Tensor, "*b o m"]:
-        """Whether object o touches column m: the objects in the states' order, then the tools."""
+        """Whether object o touches column m: the objects in the states' order, then the tools.
+
+        What a tool holds it touches.
+        """
         flat, shape = _flat(states)
-        return (self._gaps(flat) < _TOUCHING).reshape(*shape, len(self.matter.object_ids), -1)
+        touching = self._gaps(flat) < _TOUCHING
+        for part in self.matter.parts:
+            held = flat.grasped[..., part.rows].any(-1)
+            touching[:, part.row, len(self.matter.object_ids) :] |= held
+        return touching.reshape(*shape, len(self.matter.object_ids), -1)
 
     @torch.no_grad()
     def penetration(self, states: State) -> Float[Tensor, "*b o"]:

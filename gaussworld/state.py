@@ -77,6 +77,14 @@ class State:
                     f"State.{name}: expected device {poses.device} (that of the poses), got {value.device}"
                 )
 
+    def __repr__(self) -> str:
+        count = {name: getattr(self, name).shape[-2] for name in ("particle_positions", "tool_poses")}
+        batch = f"{self.batch_shape} of " if self.batch_shape else ""
+        return (
+            f"State({batch}{len(self.object_ids)} objects, {len(self.joint_ids)} joints,"
+            f" {count['particle_positions']} particles, {count['tool_poses']} tools)"
+        )
+
     @classmethod
     def at_rest(
         cls,
@@ -315,6 +323,9 @@ class Action:
             return tuple(self.tools.shape[:-2])
         return tuple((self.grip if self.joints is None else self.joints).shape[:-1])  # pyright: ignore
 
+    def __repr__(self) -> str:
+        return f"Action({self.batch_shape} of {self.spec.kind} x {self.spec.size}, {self.spec.rate_hz:g} Hz)"
+
     def map(self, change: Callable[[Tensor], Tensor]) -> "Action":
         """The same function applied to every tensor; it must treat the leading axes alike."""
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "spec"}
@@ -385,6 +396,9 @@ class Rollout:
     def __len__(self) -> int:
         """The number t of steps."""
         return len(self.actions)
+
+    def __repr__(self) -> str:
+        return f"Rollout({len(self)} steps of {self.dt:g} s, states: {self.states!r})"
 
     @property
     def final(self) -> State:

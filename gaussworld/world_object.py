@@ -212,6 +212,11 @@ class WorldObject:
                 f" got {self.kind.value}"
             )
 
+    def __repr__(self) -> str:
+        x, y, z = (f"{value:.4g}" for value in self.world_from_object[:3, 3].tolist())
+        count = f"{len(self.gaussians):,} Gaussians"
+        return f"WorldObject({self.id} {self.name!r}, {self.kind.value}, {count}, at {x} {y} {z})"
+
     def reshaped(self, gaussians: Gaussians) -> "WorldObject":
         """The object with other Gaussians that have another form: its shape is not known any more."""
         return replace(self, gaussians=gaussians, shape=None, material=self.material.without_form())

@@ -15,7 +15,7 @@ from gaussworld.config import load_config
 from gaussworld.errors import EditError
 from gaussworld.io import load_world
 from gaussworld.log import Done, Event, part
-from gaussworld.pose import invert_pose, pose_from_pose7
+from gaussworld.pose import invert_pose, pose_from_pose7, transform_points
 from gaussworld.verbs import resolve
 from gaussworld.world import World
 from gaussworld.world_object import Joint, ObjectKind, WorldObject
@@ -50,7 +50,8 @@ def seen_world(episode: Episode, folder: Path, preset: str = "rgbd") -> Iterator
 def told(world: World, episode: Episode) -> World:
     """A world whose objects have the ids of an episode's, with the names, kinds and joints of these.
 
-    An object that no picture shows is not in it; what hangs on such a one hangs on nothing.
+    An object that no picture shows is not in it; what hangs on such a one hangs on nothing. A robot's base
+    gets the frame of its tool.
     """
     poses = dict(zip(episode.objects, _true_poses(episode)))
     there = {
@@ -62,7 +63,12 @@ def told(world: World, episode: Episode) -> World:
         number: replace(item, parent=item.parent if item.parent in there else None)
         for number, item in there.items()
     }
-    return replace(world, objects={**world.objects, **kept})
+    tools = iter(pose_from_pose7(episode.states_between(0, 0).tool_poses[0]))
+    for number, item in kept.items():
+        if item.kind is ObjectKind.ROBOT and item.parent is None and (pose := next(tools, None)) is not None:
+            kept[number] = _framed(item, pose)
+    # Its frame is the episode's, whatever its surfaces look like.
+    return replace(world, objects={**world.objects, **kept}, up=(0.0, 0.0, 1.0), metres_per_unit=1.0)
 
 
 def filled(world: World) -> World:
@@ -97,6 +103,22 @@ def _told(item: WorldObject, facts: EpisodeObject, true_pose: Float[Tensor, "4 4
     if facts.joint is not None:
         joint = _moved(facts.joint, invert_pose(item.world_from_object.double()) @ true_pose)
     return replace(item, name=facts.name, kind=facts.kind, joint=joint, parent=facts.parent)
+
+
+def _framed(item: WorldObject, pose: Float[Tensor, "4 4"]) -> WorldObject:
+    """The same thing where it is, in a frame of another pose."""
+    new_from_old = invert_pose(pose) @ item.world_from_object
+    material = item.material
+    if material.center_of_mass is not None:
+        x, y, z = transform_points(new_from_old, torch.tensor([material.center_of_mass]))[0].tolist()
+        material = replace(material, center_of_mass=(x, y, z))
+    return replace(
+        item,
+        world_from_object=pose,
+        gaussians=item.gaussians.transformed(new_from_old),
+        shape=item.shape and item.shape.transformed(new_from_old),
+        material=material,
+    )
 
 
 def _moved(joint: Joint, seen_from_true: Float[Tensor, "4 4"]) -> Joint:

@@ -40,7 +40,7 @@ class IdentifyConfig:
     generations: int = 15
     """Of guesses, at most."""
     refine: int = 8
-    """Steps along the gradient after that."""
+    """Steps of Levenberg's method after that."""
     seconds: float = 100.0
     """[s] after which the search ends with the best so far."""
     tool_friction: bool = True

@@ -30,7 +30,7 @@ from .parameters import Parameters
 from .settings import PriorConfig
 from .soft import Soft, Sweep
 from .touch import Near, Surroundings, ToolMotion, somewhere
-from .tree import carried
+from .tree import carried, pose_of
 from .web import Web
 
 
@@ -224,7 +224,7 @@ class ContactSolver:
         result = {}
         for branch in self.bodies.tree:
             if branch.tool is not None:
-                base = pose_from_pose7(state.object_poses[:, branch.row])
+                base = pose_of(state.object_poses[:, branch.row])
                 result[branch.row] = carried(
                     base, state.tool_poses[:, branch.tool], tool_poses[:, branch.tool]
                 )

@@ -81,6 +81,9 @@ def told(written: Written) -> str:
             line += f", spread {each['spread_m']:.3f} m"
         lines.append(line)
     lines += [f"  {e['object']} {e['kind']} at {e['time_s']:.1f} s" for e in facts["events"][:8]]
+    if facts["truth"] is not None:
+        off, rested = (1000 * facts["truth"][key] for key in ("final_m", "final_if_nothing_moved_m"))
+        lines.append(f"  off the recording by {off:.1f} mm at the end, where things went {rested:.1f} mm")
     lines += [f"Careful: {text}" for text in facts["warnings"]]
     lines += [f"Wrote {written.folder}:"]
     meaning = {

@@ -11,7 +11,13 @@ from torch import Tensor
 from gaussworld.errors import ConfigError
 from gaussworld.io.action_script import ActionFile
 from gaussworld.log import Done, Event, Progress, drain
-from gaussworld.pose import multiply_quats, pose_from_pose7, transform_points
+from gaussworld.pose import (
+    invert_pose,
+    multiply_quats,
+    pose7_from_pose,
+    pose_from_pose7,
+    transform_points,
+)
 from gaussworld.state import Action, Dynamics, Rollout, State
 from gaussworld.threads import one_torch_thread
 from gaussworld.world import World
@@ -73,7 +79,7 @@ class Prediction:
 
 def predict(
     world: World | Path | str,
-    actions: Action | ActionFile | Path | str,
+    actions: Action | ActionFile | Path | str | None = None,
     model: str | Dynamics = "prior",
     *,
     tools: Sequence[Tool | str] | None = None,
@@ -84,7 +90,8 @@ def predict(
 
     Args:
         world: a world, or the path of a stored world, a run, a file of a scene, or an episode.
-        actions: targets of the tools, or a file of actions, or an episode in which they were done.
+        actions: targets of the tools, or a file of actions, or an episode in which they were done; default:
+            those of `world`, where it is an episode.
         model: prior, persistence or constant-velocity, or a model.
         tools: what acts, if the actions do not say; default: the pusher.
         steps: predict only the first so many.
@@ -97,6 +104,10 @@ def predict(
         ValueError: actions of another kind, rate or unit, or with jumps; or a model that went astray.
     """
     config = config or PredictConfig()
+    if actions is None:
+        if isinstance(world, World):
+            raise ValueError("actions: expected some, got none; only an episode brings its own")
+        actions = world
     question = ask(world, actions, tools, config.max_speed).first(steps)
     return drain(predicting(question, model, config)).result.rollout
 
@@ -156,9 +167,28 @@ def start_state(model: Dynamics, question: Question) -> State:
         raise ValueError(
             f"expected a model of {len(question.tools)} tools, got one of {state.tool_poses.shape[-2]}"
         )
-    return replace(
-        state, tool_poses=question.start.to(state.tool_poses), grip=question.start_grip.to(state.grip)
-    )
+    start = question.start.to(state.tool_poses)
+    state = replace(state, tool_poses=start, grip=question.start_grip.to(state.grip))
+    return replace(state, object_poses=_robots_at(question.world, state))
+
+
+def _robots_at(world: World, state: State) -> Tensor:
+    """Object poses with each robot that is a tool, and no arm, where its tool begins."""
+    poses = state.object_poses.clone()
+    for number, tool in zip(tool_robots(world), pose_from_pose7(state.tool_poses)):
+        motion = tool @ invert_pose(pose_from_pose7(poses[state.object_ids.index(number)]))
+        for row, other in enumerate(state.object_ids):
+            if other == number or number in world.ancestors(world.objects[other]):
+                poses[row] = pose7_from_pose(motion @ pose_from_pose7(poses[row]))
+    return poses
+
+
+def tool_robots(world: World) -> list[int]:
+    """Ids of robots' bases whose frames are those of the tools, in order: robots without arms."""
+    robots = {n: item for n, item in world.objects.items() if item.kind is ObjectKind.ROBOT}
+    if any(item.joint is not None and item.joint.kind == "revolute" for item in robots.values()):
+        return []
+    return [n for n, item in robots.items() if item.joint is None and item.parent not in robots]
 
 
 def sample(rollout: Rollout, row: int) -> Rollout:

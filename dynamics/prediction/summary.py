@@ -6,12 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gaussworld.errors import CaptureError, FileFormatError
 from gaussworld.pose import pose_from_pose7, rotvec_from_rotation
 from gaussworld.state import Rollout
 from gaussworld.world_object import WorldObject
 
+from ..evaluation import errors_of
 from ..rollout import Accounts
-from .predict import Prediction
+from .predict import Prediction, tool_robots
 from .question import MOVABLE
 
 #: [m] and [rad] below which a thing counts as not moved.
@@ -49,6 +51,7 @@ def summary(prediction: Prediction, model: str, seed: int, seconds: dict[str, fl
         "objects": [_object(rollout, row, item) for row, item in movable],
         "contacts": contacts_of(prediction),
         "events": events_of(prediction),
+        "truth": truth_of(prediction),
         "warnings": warnings_of(prediction),
         "timing": {
             "ready_s": prediction.ready_seconds,
@@ -79,6 +82,23 @@ def _object(rollout: Rollout, row: int, item: WorldObject) -> dict[str, Any]:
     if rollout.spread is not None:
         told["spread_m"] = float(rollout.spread[-1, row])
     return told
+
+
+def truth_of(prediction: Prediction) -> dict[str, float] | None:
+    """[m] mean distance of the points that a recording followed, over time and at the end; None without."""
+    question, rollout = prediction.question, prediction.rollout
+    if question.episode is None or prediction.matter is None or len(rollout) > len(question.episode):
+        return None
+    try:
+        errors = errors_of(rollout, question.world, prediction.matter, question.episode)
+    except (CaptureError, FileFormatError):
+        return None
+    return {
+        "mean_m": float(errors.predicted[1:].mean()),
+        "final_m": float(errors.predicted[-1]),
+        "mean_if_nothing_moved_m": float(errors.rested[1:].mean()),
+        "final_if_nothing_moved_m": float(errors.rested[-1]),
+    }
 
 
 def contacts_of(prediction: Prediction) -> list[dict[str, Any]]:
@@ -138,6 +158,12 @@ def warnings_of(prediction: Prediction) -> list[str]:
     floor = min((float(item.posed().means[:, 2].min()) for item in _solid(question)), default=lowest)
     if lowest < floor - 0.01:
         said.append(f"A tool goes {1000 * (floor - lowest):.0f} mm below everything there is.")
+    robots = [question.world.objects[number].name for number in tool_robots(question.world)]
+    for name, tool in zip(robots, question.tools):
+        if tool.name not in name:
+            said.append(
+                f"The world's robot is called {name}, but a {tool.name} acts: pictures show the robot."
+            )
     guessed = [
         question.world.objects[rollout.states.object_ids[row]].name
         for row in moved

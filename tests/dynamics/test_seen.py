@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,13 @@ from dynamics.episodes.commands import import_episode
 from dynamics.episodes.seen import told
 from dynamics.evaluation import track_errors
 from dynamics.matter import matter_of
+from dynamics.models import model_named
+from dynamics.prediction.predict import predicting, start_state, tool_robots
+from dynamics.prediction.question import ask
+from dynamics.prediction.summary import summary
 from gaussworld.errors import CaptureError
 from gaussworld.gaussians import Gaussians
+from gaussworld.log import drain
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind
 
@@ -25,7 +31,6 @@ pytest.importorskip("mujoco")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Episode:
     """A door that a rod opens; nothing was drawn."""
     from dynamics.generate import EpisodesConfig, generate_episodes
-    from gaussworld.log import drain
 
     out = tmp_path_factory.mktemp("episodes")
     config = EpisodesConfig(family=("door",), episodes=1, steps=25, policy="scripted", seed=41)
@@ -66,8 +71,6 @@ def test_what_was_seen_gets_names_and_axes(door):
 
 def _renamed(world: World, shift: torch.Tensor) -> World:
     """As a reconstruction would have it: everything rigid, without joints, each frame elsewhere."""
-    from dataclasses import replace
-
     objects = {}
     for number, item in world.objects.items():
         offset = torch.eye(4)
@@ -108,7 +111,6 @@ def test_errors_of_standing_still_are_how_far_things_went(door):
 def test_cameras_are_enough(tmp_path):
     """Four small RGB-D pictures become a world in which the T stands where it is, to a centimetre."""
     from dynamics.generate import EpisodesConfig, generate_episodes
-    from gaussworld.log import drain
 
     config = EpisodesConfig(family=("push_t",), episodes=1, steps=3, seed=5, cameras=4, width=160, height=120)
     drain(generate_episodes(tmp_path / "set", config, 1))
@@ -126,3 +128,26 @@ def test_cameras_are_enough(tmp_path):
     torch.testing.assert_close(top, wanted, atol=0.012, rtol=0)
     assert world.objects[number].shape is not None
     assert (tmp_path / "seen.world.run").is_dir() and Path(preset).is_file()
+
+
+def test_a_recording_is_compared_in_numbers(door):
+    """The summary of a predicted episode says how far it is from what happened."""
+    prediction = drain(predicting(ask(door.folder, door.folder))).result
+    facts = summary(prediction, "prior", 0, {})["truth"]
+    assert facts is not None
+    assert 0 < facts["final_m"] < facts["final_if_nothing_moved_m"]
+    rested = drain(predicting(ask(door.folder, door.folder), "persistence")).result
+    facts = summary(rested, "persistence", 0, {})["truth"]
+    assert facts["mean_m"] == pytest.approx(facts["mean_if_nothing_moved_m"], abs=1e-6)
+
+
+def test_robots_begin_where_their_tools_do(door):
+    """Actions that begin elsewhere than the recording take the robot along, so that pictures show it."""
+    question = ask(door.folder, door.folder)
+    elsewhere = replace(question, start=question.start + torch.tensor([0.05, -0.2, 0.3, 0, 0, 0, 0]))
+    (robot,) = tool_robots(question.world)
+    state = start_state(
+        model_named("prior", question.world, matter_of(question.world), door.tools), elsewhere
+    )
+    row = state.object_ids.index(robot)
+    torch.testing.assert_close(state.object_poses[row], elsewhere.start[0], atol=1e-5, rtol=0)

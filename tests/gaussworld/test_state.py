@@ -369,3 +369,14 @@ def test_a_class_without_rollout_is_no_dynamics():
             return State.at_rest(world)
 
     assert not isinstance(Half(), Dynamics)
+
+
+def test_what_is_printed_fits_a_line(as_in_production) -> None:
+    """Thousands of numbers tell nobody anything."""
+    spec = ActionSpec("tool_pose", 1, "world", "m", 10.0)
+    poses = torch.tensor([1.0, 2, 3, 1, 0, 0, 0])
+    states = State((4, 7), poses.expand(6, 2, 7), tool_poses=poses.expand(6, 1, 7))
+    rollout = Rollout(states, Action(spec, tools=poses.expand(5, 1, 7)), 0.1)
+    assert repr(states) == "State((6,) of 2 objects, 0 joints, 0 particles, 1 tools)"
+    assert repr(rollout.actions) == "Action((5,) of tool_pose x 1, 10 Hz)"
+    assert repr(rollout) == f"Rollout(5 steps of 0.1 s, states: {states!r})"
