@@ -77,7 +77,9 @@ class Web:
             lengths.append(apart)
             curve = _curvatures(kind, place[pairs], mine, like[index])
             curves.append(curve)
-            bends.append((curve @ like[index]).norm(dim=-1))
+            # A rope is straight at rest: how it lies is chance, and its axis is known too coarsely to tell.
+            straight = kind is PartKind.ROPE
+            bends.append((curve @ like[index]).norm(dim=-1) * (not straight))
             radius = matter.radii[index[mine]].double().mean().clamp(min=1e-4)
             bending = _bending(kind, energy, radius, apart, mine.stop - mine.start)
             stiff.append(bending.expand(-1, len(curve)))
