@@ -11,7 +11,17 @@ from gaussworld.facts import finite
 from gaussworld.log import follow, part
 
 from ..models import MODELS, known_model
-from .outcome import ROLLOUT, SAMPLES, SCENE, VIDEO, ShowConfig, Written, check_out, write_prediction
+from .outcome import (
+    ROLLOUT,
+    SAMPLES,
+    SCENE,
+    VIDEO,
+    ShowConfig,
+    Written,
+    check_cameras,
+    check_out,
+    write_prediction,
+)
 from .predict import PredictConfig, predicting
 from .question import ask, is_episode
 
@@ -55,6 +65,7 @@ def predict(
     if actions is None and not is_episode(world):
         raise ConfigError("expected --actions, a file of actions or an episode, got none; add it")
     question = ask(world, actions or world, list(tool) or None, config.max_speed).first(steps)
+    check_cameras(question.world, show)
 
     def work() -> Any:
         predicted = yield from part(predicting(question, model, config), "Predicting")

@@ -20,6 +20,7 @@ from gaussworld.io.rollouts import save_rollout, world_facts
 from gaussworld.io.usd_rollout import write_rollout
 from gaussworld.log import Done, Event, Notice, Progress
 from gaussworld.threads import one_torch_thread
+from gaussworld.world import World
 
 from ..tool import tool_record
 from .picture import Column, drawn, film
@@ -184,8 +185,21 @@ def _scene(prediction: Prediction, path: Path, posed: Posed | None) -> str | Non
     return None
 
 
+def check_cameras(world: World, show: ShowConfig) -> None:
+    """Refuse cameras that a world has not.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    for index in show.camera:
+        if not 0 <= index < len(world.cameras):
+            has = f"0 to {len(world.cameras) - 1}" if world.cameras else "none: leave --camera out"
+            raise ConfigError(f"--camera: expected one of the world's cameras ({has}), got {index}")
+
+
 def _cameras(prediction: Prediction, show: ShowConfig) -> tuple[tuple[int, ...], list[Camera]]:
     world, states = prediction.question.world, prediction.rollout.states
+    check_cameras(world, show)
     chosen = show.camera
     if not chosen and recorded(prediction.question.episode):
         # The recording's own pictures are the truth that there is.
@@ -195,9 +209,6 @@ def _cameras(prediction: Prediction, show: ShowConfig) -> tuple[tuple[int, ...],
         return (), [framing_camera(world, states, width, height)]
     cameras = []
     for index in chosen:
-        if not 0 <= index < len(world.cameras):
-            has = f"0 to {len(world.cameras) - 1}" if world.cameras else "none: leave --camera out"
-            raise ConfigError(f"--camera: expected one of the world's cameras ({has}), got {index}")
         camera = world.cameras[index]
         scale = min(1.0, 640 / max(camera.width, camera.height))
         size = _size(show, round(camera.width * scale), round(camera.height * scale))
