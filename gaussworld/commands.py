@@ -18,6 +18,7 @@ from .camera import Camera
 from .capture import Capture, Frame
 from .errors import CaptureError, ConfigError, FileFormatError
 from .facts import capture_facts, finite, gaussian_facts, robust_bounds, table, world_facts
+from .flags import asked_size
 from .gaussians import Gaussians
 from .io.images import write_image
 from .io.video import write_video
@@ -191,7 +192,7 @@ def _viewpoints(view: Viewpoint, scene: Path, gaussians: Gaussians, turntable: i
     free = all(value is None for value in (view.camera, view.index, view.eye, view.target, view.fov_deg))
     if free and (scene / "transforms.json").is_file():
         capture = _cameras(scene / "transforms.json")
-        size = _size(view, *resolve(_TOUR_SIZE)(capture))
+        size = asked_size(view.width, view.height, resolve(_TOUR_SIZE)(capture))
         return resolve(_TOUR)(capture, gaussians, up, turntable, *size)
     camera, pivot = choose_camera(view, gaussians, up)
     return around(camera, pivot, up, turntable)
@@ -223,8 +224,8 @@ def choose_camera(
     middle, reach = (low + high) / 2, float((high - low).norm()) / 2 or 1.0
     if view.camera is not None:
         camera = _camera_of(_cameras(view.camera), view.index or 0, view.camera)
-        return camera.rescaled(*_size(view, camera.width, camera.height)), middle
-    width, height = _size(view, 640, 480)
+        return camera.rescaled(*asked_size(view.width, view.height, (camera.width, camera.height))), middle
+    width, height = asked_size(view.width, view.height, (640, 480))
     target = middle if view.target is None else torch.tensor(view.target)
     fov_deg = FOV_DEG if view.fov_deg is None else view.fov_deg
     if view.eye is not None:
@@ -303,19 +304,6 @@ def _check_turntable(count: int | None, out: Path) -> None:
         raise ConfigError(f"--turntable: expected an .mp4 to write, got {out}; change its suffix")
     if count is not None and count < 1:
         raise ConfigError(f"--turntable: expected at least 1 frame, got {count}")
-
-
-def _size(view: Viewpoint, width: int, height: int) -> tuple[int, int]:
-    for flag, side in (("--width", view.width), ("--height", view.height)):
-        if side is not None and side < 1:
-            raise ConfigError(f"{flag}: expected at least 1 px, got {side}")
-    if view.width is not None and view.height is not None:
-        return view.width, view.height
-    if view.width is not None:
-        return view.width, max(1, round(view.width * height / width))
-    if view.height is not None:
-        return max(1, round(view.height * width / height)), view.height
-    return width, height
 
 
 def _cameras(path: Path) -> Capture:

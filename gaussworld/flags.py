@@ -184,3 +184,29 @@ def _check_known(flags: Sequence[str], parse: Callable[[list[str]], object]) -> 
         if re.match(r"--?[a-zA-Z]", name) and name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             raise ConfigError(f"unknown flag {name}" + (f"; did you mean {close[0]}?" if close else ""))
+
+
+def asked_size(
+    width: int | None, height: int | None, own: tuple[int, int], least: int = 1
+) -> tuple[int, int]:
+    """[px] width and height of a picture as --width and --height ask; one alone keeps the proportions.
+
+    Args:
+        width: as asked, or None.
+        height: as asked, or None.
+        own: what the picture has if nobody asks.
+        least: of both.
+
+    Raises:
+        ConfigError: fewer than that.
+    """
+    for flag, side in (("--width", width), ("--height", height)):
+        if side is not None and side < least:
+            raise ConfigError(f"{flag}: expected at least {least} px, got {side}")
+    if width is not None and height is not None:
+        return width, height
+    if width is not None:
+        return width, max(least, round(width * own[1] / own[0]))
+    if height is not None:
+        return max(least, round(height * own[0] / own[1])), height
+    return own

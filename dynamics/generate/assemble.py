@@ -15,11 +15,11 @@ from .flex.grip import add_grips
 from .hands import add_hand
 from .mjcf import (
     COLLIDING,
-    TIMESTEP,
     add_lamps,
     add_painted,
     add_room,
     body_name,
+    empty_spec,
     mujoco_module,
     pose7_of,
     weigh,
@@ -49,15 +49,7 @@ def model_of(trial: Trial, drawn: bool = False) -> Any:
     Raises:
         MissingDependency: mujoco is not installed.
     """
-    mujoco = mujoco_module()
-    spec = mujoco.MjSpec()
-    spec.modelname = "gaussworld"
-    spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
-    spec.compiler.degree = False
-    spec.option.timestep = TIMESTEP
-    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    spec.option.impratio = 10
+    spec = empty_spec()
     for item in trial.scene.objects:
         if item.kind not in (ObjectKind.ROBOT, ObjectKind.DEFORMABLE):
             _add_body(spec, trial, item, drawn)

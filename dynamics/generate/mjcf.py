@@ -89,8 +89,8 @@ def compiled(scene: SimScene, drawn: bool = True) -> Any:
     return spec_of(scene, drawn).compile()
 
 
-def spec_of(scene: SimScene, drawn: bool = True) -> Any:
-    """MuJoCo's editable description of a scene; `to_xml` of it is the MJCF."""
+def empty_spec() -> Any:
+    """MuJoCo's description of nothing yet, with the settings of all our scenes."""
     mujoco = mujoco_module()
     spec = mujoco.MjSpec()
     spec.modelname = "gaussworld"
@@ -100,6 +100,12 @@ def spec_of(scene: SimScene, drawn: bool = True) -> Any:
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 10
+    return spec
+
+
+def spec_of(scene: SimScene, drawn: bool = True) -> Any:
+    """MuJoCo's editable description of a scene; `to_xml` of it is the MJCF."""
+    spec = empty_spec()
     for item in scene.objects:
         _add_body(spec, item, drawn)
     if drawn:

@@ -1,17 +1,14 @@
 """A LeRobot dataset becomes a set of episodes; what it does not know, such as objects, stays unknown."""
 
-import os
-import secrets
-import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gaussworld.camera import Camera
 from gaussworld.camera_record import camera_from_record, camera_record
-from gaussworld.errors import ConfigError, FileFormatError, GaussWorldError
+from gaussworld.errors import ConfigError, FileFormatError
+from gaussworld.io.atomic import appearing
 from gaussworld.io.json_object import blaming, read_object
 from gaussworld.io.video import write_video
 from gaussworld.log import Done, Event, Notice, Progress
@@ -68,7 +65,7 @@ def import_dataset(
     chosen = _chosen(dataset, episodes)
     cameras = _cameras(dataset, calibration)
     tools = [tool_record(tool_named(name)) for name in config.tools]
-    with _appearing(out) as temporary:
+    with appearing(out) as temporary:
         work = _Work(dataset, config, cameras, tools, videos)
         yield from work.write(chosen, temporary)
     rate = dataset.fps / every(dataset, config)
@@ -203,22 +200,3 @@ def _cameras(dataset: Dataset, path: Path | str | None) -> dict[str, Camera]:
             )
         cameras[name] = camera
     return cameras
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder to fill beside `folder`, renamed to it at the end; nothing stays behind after an error."""
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if folder.is_dir():
-            folder.rmdir()
-        os.rename(temporary, folder)
-    except OSError as error:
-        why = error.strerror or error
-        raise GaussWorldError(
-            f"could not write {folder}: {why}; choose another place or make room"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -15,6 +15,7 @@ from gaussworld import __version__
 from gaussworld.camera import Camera
 from gaussworld.errors import ConfigError, GaussWorldError, MissingDependency
 from gaussworld.facts import finite
+from gaussworld.flags import asked_size
 from gaussworld.io.atomic import replacing
 from gaussworld.io.rollouts import save_rollout, world_facts
 from gaussworld.io.usd_rollout import write_rollout
@@ -39,6 +40,10 @@ SUMMARY, ROLLOUT, SAMPLES, VIDEO, SCENE = (
     "rollout.usdc",
 )
 MADE_BY = "gaussworld predict"
+
+
+#: [px] of either side of a video.
+_LEAST = 16
 
 
 @dataclass(frozen=True)
@@ -205,30 +210,18 @@ def _cameras(prediction: Prediction, show: ShowConfig) -> tuple[tuple[int, ...],
         # The recording's own pictures are the truth that there is.
         chosen = (0,)
     if not chosen:
-        width, height = _size(show, 640, 480)
+        width, height = asked_size(show.width, show.height, (640, 480), _LEAST)
         return (), [framing_camera(world, states, width, height)]
     cameras = []
     for index in chosen:
         camera = world.cameras[index]
         scale = min(1.0, 640 / max(camera.width, camera.height))
-        size = _size(show, round(camera.width * scale), round(camera.height * scale))
+        own = (round(camera.width * scale), round(camera.height * scale))
+        size = asked_size(show.width, show.height, own, _LEAST)
         cameras.append(camera.rescaled(*size))
     if len({(camera.width, camera.height) for camera in cameras}) > 1:
         raise ConfigError("--camera: expected cameras of one size, got several; add --width and --height")
     return chosen, cameras
-
-
-def _size(show: ShowConfig, width: int, height: int) -> tuple[int, int]:
-    for flag, side in (("--width", show.width), ("--height", show.height)):
-        if side is not None and side < 16:
-            raise ConfigError(f"{flag}: expected at least 16 px, got {side}")
-    if show.width is not None and show.height is not None:
-        return show.width, show.height
-    if show.width is not None:
-        return show.width, max(16, round(show.width * height / width))
-    if show.height is not None:
-        return max(16, round(show.height * width / height)), show.height
-    return width, height
 
 
 def _video(

@@ -1,8 +1,9 @@
-"""Writing a file so that readers see the old one or the whole new one, never a part."""
+"""Writing files and folders so that readers see the old one or the whole new one, never a part."""
 
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +36,31 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """Make a folder to fill beside `folder`, renamed to it once the block ends without error.
+
+    Nothing stays behind after an error. `folder` may be there if it is empty.
+
+    Raises:
+        GaussWorldError: the file system refuses.
+    """
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if folder.is_dir():
+            folder.rmdir()
+        os.rename(temporary, folder)
+    except OSError as error:
+        why = error.strerror or error
+        raise GaussWorldError(
+            f"could not write {folder}: {why}; choose another place or make room"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,11 +1,8 @@
 """A run, a capture or a world as a dataset that nerfstudio's own parser loads."""
 
 import json
-import os
-import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,12 +12,12 @@ from torch import Tensor
 
 from ...camera import Camera, CameraModel
 from ...capture import Capture, Frame
-from ...errors import CaptureError, ConfigError, GaussWorldError
+from ...errors import CaptureError, ConfigError
 from ...gaussians import Gaussians
 from ...log import Done, Event, Notice, Progress
 from ...world import World
 from .. import transforms
-from ..atomic import replacing
+from ..atomic import appearing, replacing
 from ..images import image_size, read_depth, read_frame, read_mask, write_depth, write_image
 
 Vector = tuple[float, float, float]
@@ -81,7 +78,7 @@ def save_dataset(
         )
     rendered = gaussians is not None and isinstance(capture.frames[0].image, Tensor)
     model = _common_model(capture)
-    with _appearing(folder) as temporary:
+    with appearing(folder) as temporary:
         if rendered and gaussians is not None:
             frames = yield from _drawn(capture, gaussians, temporary, depth, background)
         else:
@@ -290,22 +287,3 @@ def _complete(path: Path, model: str) -> None:
         }
     with replacing(path) as file:
         file.write((json.dumps(meta, indent=1) + "\n").encode())
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder to fill beside `folder`, renamed to it at the end; nothing stays behind after an error."""
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if folder.is_dir():
-            folder.rmdir()
-        os.rename(temporary, folder)
-    except OSError as error:
-        why = error.strerror or error
-        raise GaussWorldError(
-            f"could not write {folder}: {why}; choose another place or make room"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
