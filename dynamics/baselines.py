@@ -31,6 +31,11 @@ class Persistence:
         self._prior = Prior(world, matter, tools, action_spec=action_spec)
 
     @property
+    def prior(self) -> Prior:
+        """What knows world, matter and tools."""
+        return self._prior
+
+    @property
     def action_spec(self) -> ActionSpec:
         """Poses that the tools reach at the end of a step."""
         return self._prior.action_spec
@@ -42,18 +47,18 @@ class Persistence:
     def step(self, state: State, action: Action) -> State:
         """The state one period later."""
         self._prior.check(state, action, action.batch_shape)
-        return self._stepped(state, action)
+        return self.advanced(state, action)
 
     def rollout(self, state: State, actions: Action) -> Rollout:
         """Step through actions, whose first axis is time."""
         self._prior.check(state, actions, actions.batch_shape[1:])
         states = [state]
         for index in range(len(actions)):
-            states.append(self._stepped(states[-1], actions[index]))
+            states.append(self.advanced(states[-1], actions[index]))
         return Rollout(stack(states), actions, self.action_spec.dt)
 
-    def _stepped(self, state: State, action: Action) -> State:
-        """The state with tools and clock as they will be."""
+    def advanced(self, state: State, action: Action) -> State:
+        """As `step`, of what was checked: with tools and clock as they will be."""
         assert action.tools is not None
         grip = state.grip if action.grip is None else action.grip.to(state.grip)
         poses = action.tools.to(state.tool_poses)
@@ -63,9 +68,10 @@ class Persistence:
 class ConstantVelocity(Persistence):
     """Everything goes on as fast as it does, and turns as fast."""
 
-    def _stepped(self, state: State, action: Action) -> State:
+    def advanced(self, state: State, action: Action) -> State:
+        """As `step`, of what was checked."""
         dt = self.action_spec.dt
-        after = super()._stepped(state, action)
+        after = super().advanced(state, action)
         poses, twists = state.object_poses, state.object_twists
         places = poses[..., :3] + dt * twists[..., :3]
         turns = turned(poses[..., 3:], dt * twists[..., 3:])

@@ -144,9 +144,10 @@ class Prior:
     def step(self, state: State, action: Action) -> State:
         """The state one period later."""
         self.check(state, action, action.batch_shape)
-        return self._stepped(state, action)
+        return self.advanced(state, action)
 
-    def _stepped(self, state: State, action: Action) -> State:
+    def advanced(self, state: State, action: Action) -> State:
+        """As `step`, of what was checked."""
         shape = state.batch_shape
         assert action.tools is not None
         count, axes = math.prod(shape), len(shape)
@@ -161,12 +162,17 @@ class Prior:
         self.check(state, actions, actions.batch_shape[1:])
         states = [state]
         for index in range(len(actions)):
-            states.append(self._stepped(states[-1], actions[index]))
+            states.append(self.advanced(states[-1], actions[index]))
         stacked = stack(states)
         contacts = self.accounts.contacts(stacked) if self.config.contacts else None
         return Rollout(stacked, actions, self._spec.dt, contacts=contacts)
 
     def check(self, state: State, action: Action, batch: tuple[int, ...]) -> None:
+        """Refuse what cannot be stepped.
+
+        Raises:
+            ValueError: actions of another spec or batch, or a state that is broken or of another world.
+        """
         self._spec.check(action)
         if state.batch_shape != batch:
             raise ValueError(f"expected a state and actions of one batch, got {state.batch_shape}, {batch}")

@@ -63,6 +63,7 @@ VERBS: dict[str, Verb] = {
     "import lerobot": Verb(
         "dynamics.lerobot.commands:import_lerobot", "Make episodes of a LeRobot dataset.", "Dynamics"
     ),
+    "fit": Verb("dynamics.learning.commands:fit", "Learn from episodes how things move.", "Dynamics"),
     "predict": Verb(
         "dynamics.prediction.commands:predict",
         "Predict what a world will look like if tools do this.",
@@ -109,6 +110,7 @@ VERBS: dict[str, Verb] = {
 
 #: The dataclass behind each folder of presets.
 PRESET_TYPES: dict[str, str] = {
+    "fit": "dynamics.learning.fit:FitConfig",
     "dynamics": "dynamics.physics.settings:PriorConfig",
     "lerobot": "dynamics.lerobot.config:LeRobotConfig",
     "render": "gaussworld.render.contract:RenderSettings",

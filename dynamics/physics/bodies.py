@@ -69,6 +69,8 @@ class Bodies:
 
     matter: Matter
     tree: list[Branch]
+    carriers: list[Branch]
+    """The branches that are parts, or carry some."""
     rigid: tuple[int, ...]
     """Rows of the parts."""
     jointed: tuple[int, ...]
@@ -112,7 +114,7 @@ class Bodies:
         solid = [_solid(part.inertia.to(like)) for part in parts]
         inertias = torch.stack(solid) if solid else like.new_zeros(0, 3, 3)
         return cls(
-            matter, tree, rigid,
+            matter, tree, _carriers(tree, [branch for _, branch in others]), rigid,
             tuple(row for row, branch in others if branch.chain),
             tuple(row for row, branch in others if not branch.chain),
             {row: joint.kind for row, joint in enumerate(joints) if joint},
@@ -136,8 +138,15 @@ class Bodies:
         rates = motion.rates[:, list(self.moving_joints)]
         return torch.cat([motion.twists.flatten(1), rates], -1)
 
-    def frames(self, motion: Motion, bases: dict[int, Tensor]) -> tuple[dict[int, Frame], dict[int, Tensor]]:
-        """The parts by row, and the pose (B, 4, 4) of every object in a tree by row."""
+    def frames(
+        self, motion: Motion, bases: dict[int, Tensor] | None = None
+    ) -> tuple[dict[int, Frame], dict[int, Tensor]]:
+        """The parts by row, and the pose (B, 4, 4) of every object in a tree by row.
+
+        Args:
+            motion: of rigid parts and joints.
+            bases: poses (B, 4, 4) of robots' bases; None leaves robots, which carry no part, out.
+        """
         origins = motion.centers - (motion.rotations @ self.offsets[..., None])[..., 0]
         poses = pose_from(motion.rotations, origins)
         count, joints = len(motion.joints), len(self.kinds)
@@ -147,10 +156,11 @@ class Bodies:
         for k, row in enumerate(self.rigid):
             spread = None if eye is None else eye[None, 6 * k : 6 * k + 6].expand(count, 6, self.size)
             frames[row] = Frame(poses[:, k], motion.centers[:, k], spread)
-        if not self.tree:
+        tree = self.carriers if bases is None else self.tree
+        if not tree:
             return frames, free
-        placed = place(self.tree, free, motion.joints, bases)
-        branch_of = {branch.row: branch for branch in self.tree}
+        placed = place(tree, free, motion.joints, bases or {})
+        branch_of = {branch.row: branch for branch in tree}
         for row in (*self.jointed, *self.standing):
             part = self.matter.parts[row]
             pose = placed.poses[part.row]
@@ -258,6 +268,17 @@ class Bodies:
         """Angular velocity (B, r, 3, 1) in the body's axes, as a change, so that rounding does not add up."""
         lacking = rotations.transpose(-1, -2) @ momentum - self.inertias @ spins
         return spins + self.inverses @ lacking
+
+
+def _carriers(tree: list[Branch], parts: list[Branch]) -> list[Branch]:
+    """Some branches of a tree, and all that carry them."""
+    by_row, needed = {branch.row: branch for branch in tree}, set[int]()
+    for part in parts:
+        row: int | None = part.row
+        while row in by_row and row not in needed:
+            needed.add(row)
+            row = by_row[row].parent
+    return [branch for branch in tree if branch.row in needed]
 
 
 def _solid(inertia: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class PriorConfig:
     """Into how many equal parts a control step is cut."""
     iterations: int = 5
     """How often, at most, the contacts of rigid and jointed parts are solved for one bound of friction."""
-    rounds: int = 2
+    rounds: int = 4
     """How often friction is bound anew in a substep, by the pressures found with the bound before.
 
     With 1 it follows the pressures a substep late, which is too late for what begins to touch.

@@ -78,8 +78,8 @@ class ContactSolver:
         poses = ways(state.tool_poses, tool_poses, count)
         grips = hand.ways(count)
         points = self.around.tools.at(poses, grips)
-        motion, bases = self.motion(state), self.bases(state, state.tool_poses)
-        frames, placed = self.bodies.frames(motion, bases)
+        motion = self.motion(state)
+        frames, _ = self.bodies.frames(motion)
         pairs = self.around.pairs(frames, 0.03 + self._fastest(motion) * dt)
         near = self.around.near(frames, motion, points, dt)
         soft = None if not self.matter.bending else Soft.start(self.around, self.web(h), state, dt)
@@ -93,8 +93,9 @@ class ContactSolver:
             if soft is not None:
                 sweep = Sweep(poses[s], poses[s + 1], grips[s], grips[s + 1])
                 soft, motion = soft.moved(self.around, motion, frames, sweep, hand.grasped, h)
-            frames, placed = self.bodies.frames(motion, self.bases(state, poses[s + 1]))
-        return self._finished(state, motion, soft, placed, tool_poses, hand, dt)
+            if s + 1 < count:
+                frames, _ = self.bodies.frames(motion)
+        return self._finished(state, motion, soft, tool_poses, hand, dt)
 
     def web(self, h: float) -> Web:
         """Springs for substeps of h seconds; made once, but for parameters that are being identified."""
@@ -235,15 +236,12 @@ class ContactSolver:
         state: State,
         motion: Motion,
         soft: Soft | None,
-        placed: dict[int, Tensor],
         tool_poses: Tensor,
         hand: Grip,
         dt: float,
     ) -> State:
-        fingers = self._with_fingers(motion, hand.grip, dt)
-        if fingers is not motion:
-            motion = fingers
-            _, placed = self.bodies.frames(motion, self.bases(state, tool_poses))
+        motion = self._with_fingers(motion, hand.grip, dt)
+        _, placed = self.bodies.frames(motion, self.bases(state, tool_poses))
         poses, twists = list(state.object_poses.unbind(1)), list(state.object_twists.unbind(1))
         for branch in self.bodies.tree:
             pose = pose7_from_pose(placed[branch.row])

@@ -1,0 +1,65 @@
+"""Recordings of episodes, made side by side on all cores."""
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from gaussworld.errors import GaussWorldError
+from gaussworld.log import Done, Event, Progress
+
+from ..episodes import Episode
+from .recording import Recording, recording_of
+
+#: Fewer are not worth the start of processes.
+_FEW = 24
+
+
+def prepare(folders: Sequence[Path], workers: int) -> Iterator[Event[list[Recording]]]:
+    """The recordings of episodes, in order.
+
+    Args:
+        folders: of the episodes.
+        workers: processes.
+
+    Raises:
+        GaussWorldError: an episode cannot be used; the message names it.
+    """
+    made: list[Recording] = []
+    for recording in _made(folders, workers):
+        made.append(recording)
+        yield Progress(len(made), len(folders), {}, "preparing")
+    yield Done(made)
+
+
+def _made(folders: Sequence[Path], workers: int) -> Iterator[Recording]:
+    if workers <= 1 or len(folders) < _FEW:
+        yield from map(_one, folders)
+        return
+    # A fork would copy the parent's threads in whatever state they are.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _alone) as pool:
+        try:
+            yield from pool.map(_one, folders, chunksize=4)
+        except BrokenProcessPool as error:
+            raise GaussWorldError(
+                "a process that prepares episodes was ended from outside, perhaps for want of memory; run the"
+                " same again with fewer --workers"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _one(folder: Path) -> Recording:
+    try:
+        return recording_of(Episode(folder))
+    except ValueError as error:
+        raise GaussWorldError(f"{folder}: {error}; leave it out") from error
+
+
+def _alone() -> None:
+    """One thread for each process; tensors travel as bytes, which needs no open files."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.multiprocessing.set_sharing_strategy("file_system")

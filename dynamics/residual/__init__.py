@@ -1,0 +1,1 @@
+"""A learned correction of physics: impulses along contacts and edges, gated, with an honest uncertainty."""
