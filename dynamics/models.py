@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from gaussworld.errors import ConfigError, FileFormatError
-from gaussworld.state import ActionSpec, Dynamics
+from gaussworld.state import ActionSpec, Dynamics, Rollout
 from gaussworld.verbs import resolve
 from gaussworld.world import World
 
@@ -14,6 +15,15 @@ from .tool import Tool
 
 #: Makes a model for a world in metres, what it is made of, the tools that act in it, and a rate [1/s].
 Builder = Callable[[World, Matter, tuple[Tool, ...], float], Dynamics]
+
+
+@runtime_checkable
+class Learned(Protocol):
+    """What a learned model can say besides `Dynamics`."""
+
+    def surprise(self, rollout: Rollout) -> float:
+        """The share of training situations that are less unusual than a rollout of it, range [0, 1]."""
+        ...
 
 
 def known_model(name: str) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .world_object import Joint, Material, ObjectKind, WorldObject
 
     # Spokes are not imported here, not even for types: see the functions that _SPOKES names.
+    fit: Callable[..., Any]
     predict: Callable[..., Any]
     reconstruct: Callable[..., Any]
 
@@ -59,6 +60,7 @@ __all__ = [
     "__version__",
     "cat",
     "edit",
+    "fit",
     "load",
     "load_capture",
     "load_framing",
@@ -75,7 +77,11 @@ __all__ = [
 ]
 
 #: Verbs of the spokes, named as strings so that the hub imports none of them.
-_SPOKES = {"predict": "dynamics.prediction.predict:predict", "reconstruct": "recon.reconstruct:reconstruct"}
+_SPOKES = {
+    "fit": "dynamics.learning.fit:fit",
+    "predict": "dynamics.prediction.predict:predict",
+    "reconstruct": "recon.reconstruct:reconstruct",
+}
 
 _HOMES = {
     "Action": "state",

@@ -369,7 +369,7 @@ class Rollout:
     dt: float
     """[s] length of one step."""
     spread: Float[Tensor, "u *b o"] | None = None
-    """[m] one standard deviation of each object's position, for all u = t + 1 states; None is unknown."""
+    """[m] radius about each object's place that holds the true one nine times out of ten; None is unknown."""
     contacts: Bool[Tensor, "u *b o m"] | None = None
     """Whether object o touches column m: the o objects in the order of the states, then the a tools."""
 

@@ -64,6 +64,16 @@ VERBS: dict[str, Verb] = {
         "dynamics.lerobot.commands:import_lerobot", "Make episodes of a LeRobot dataset.", "Dynamics"
     ),
     "fit": Verb("dynamics.learning.commands:fit", "Learn from episodes how things move.", "Dynamics"),
+    "evaluate": Verb(
+        "dynamics.evaluation.commands:evaluate",
+        "Judge models on recorded episodes, with curves, tables and videos.",
+        "Dynamics",
+    ),
+    "consistency": Verb(
+        "dynamics.consistency.commands:consistency",
+        "Test whether a model's futures are physically possible.",
+        "Dynamics",
+    ),
     "predict": Verb(
         "dynamics.prediction.commands:predict",
         "Predict what a world will look like if tools do this.",

@@ -100,6 +100,8 @@ class Episode:
             self.name, self.family = self.folder.name, str(self.card["family"])
             self.seed, self.steps = int(self.card["seed"]), int(self.card["steps"])
             self.split, self.policy = str(self.card["split"]), str(self.card["policy"])
+            self.shift: str | None = None if self.card.get("shift") is None else str(self.card["shift"])
+            """What of it lies outside of all that others are drawn from; None: nothing."""
             _check_frame(self.card, path)
             with blaming(str(path)):
                 self.spec = _spec(self.card, path)

@@ -24,6 +24,7 @@ class _Entry:
     family: str
     split: str
     steps: int
+    shift: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,9 @@ class EpisodeSet:
         self.folder, self.spec = Path(folder), spec
         if not (self.folder / INDEX).is_file() and (self.folder / CARD).is_file():
             alone = Episode(self.folder, spec)
-            self._entries: tuple[_Entry, ...] = (_Entry(".", alone.family, alone.split, alone.steps),)
+            self._entries: tuple[_Entry, ...] = (
+                _Entry(".", alone.family, alone.split, alone.steps, alone.shift),
+            )
             self.config = {}
             return
         path = self.folder / INDEX
@@ -65,7 +68,7 @@ class EpisodeSet:
         self.config = index.get("config", {})
         try:
             rows = [
-                _Entry(str(e["name"]), str(e["family"]), str(e["split"]), int(e["steps"]))
+                _Entry(str(e["name"]), str(e["family"]), str(e["split"]), int(e["steps"]), e.get("shift"))
                 for e in index["episodes"]
             ]
         except (KeyError, TypeError, ValueError) as error:
@@ -84,6 +87,11 @@ class EpisodeSet:
     def families(self) -> tuple[str, ...]:
         """That there are episodes of."""
         return tuple(dict.fromkeys(entry.family for entry in self._entries))
+
+    @property
+    def shifts(self) -> tuple[str | None, ...]:
+        """What is shifted in its episodes; None stands for those in which nothing is."""
+        return tuple(dict.fromkeys(entry.shift for entry in self._entries))
 
     def split(self, name: str) -> "EpisodeSet":
         """The episodes for training ("train"), choosing ("val") or judging ("test").

@@ -6,6 +6,7 @@ from typing import Literal
 from gaussworld.errors import ConfigError
 
 from .config import StillConfig
+from .shift import Shift, check_shift
 from .trial import FAMILIES, POLICIES, TELLING, Family, Policy
 
 Wanted = Literal["all"] | Family
@@ -27,6 +28,9 @@ class EpisodesConfig:
     strike hits what can be pushed and lets it slide, arch lifts a rope by its middle."""
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Shares of episodes for training, choosing and judging."""
+    shift: Shift = "none"
+    """What lies outside of all that is drawn otherwise, to judge generalisation: shape, size, mass, friction,
+    color, count of things, or tool; all of these episodes are for judging."""
     cameras: int = 0
     """Cameras that record RGB-D and ids of every moment; 0 draws nothing."""
     filmed: int | None = None
@@ -47,6 +51,7 @@ class EpisodesConfig:
             raise ConfigError(f"--family: expected all or some of {', '.join(FAMILIES)}, got {unknown[0]!r}")
         if self.policy not in ("mixed", *POLICIES):
             raise ConfigError(f"--policy: expected mixed, {', '.join(POLICIES)}, got {self.policy!r}")
+        check_shift(self.shift, self.families)
         apt = TELLING.get(self.policy, FAMILIES) if self.policy != "mixed" else FAMILIES
         if others := [name for name in self.families if name not in apt]:
             raise ConfigError(
@@ -85,6 +90,9 @@ class GenerateConfig(StillConfig):
     """Episodes: who moves the tool; mixed is half scripted, a quarter random, a quarter a noisy expert."""
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Episodes: shares for training, choosing and judging."""
+    shift: Shift = "none"
+    """Episodes: what lies outside of all that is drawn otherwise, to judge generalisation; all of these
+    episodes are for judging."""
     cameras: int = 0
     """Episodes: cameras that record RGB-D and ids of every moment; 0 draws nothing."""
     filmed: int | None = None

@@ -8,6 +8,7 @@ import numpy as np
 from gaussworld.world_object import Joint, ObjectKind
 
 from .forms import Form, Piece, box
+from .ranges import Ranges
 from .scene import SceneObject, upright
 from .textures import Look, random_look
 
@@ -43,25 +44,38 @@ class Front:
         return self.face + SLOT / 2, self.bar[0]
 
 
-def furniture(random: Random, kind: str, first_id: int) -> tuple[list[SceneObject], Front]:
-    """A cabinet and its door or drawer; their frames are at the middle of the front's lower edge."""
-    deep, wide = random.uniform(0.16, 0.24), random.uniform(0.2, 0.32)
-    tall = random.uniform(0.16, 0.24) if kind == "door" else random.uniform(0.12, 0.18)
+def furniture(
+    random: Random, kind: str, first_id: int, ranges: Ranges, hooked: bool = False
+) -> tuple[list[SceneObject], Front]:
+    """A cabinet and its door or drawer; their frames are at the middle of the front's lower edge.
+
+    Args:
+        random: where numbers are from.
+        kind: door or drawer.
+        first_id: of the cabinet; its front has the next.
+        ranges: of sizes, frictions and densities.
+        hooked: with a hook on one post in place of a bar on two.
+    """
+    deep, wide, tall = (random.uniform(*span) for span in ranges.sizes)
     place = upright(
         random.uniform(-0.16, -0.1), random.uniform(-0.04, 0.04), 0.0, random.uniform(-0.35, 0.35)
     )
     looks = [random_look(random, random.random()) for _ in range(2)]
-    friction = [round(float(random.uniform(0.25, 0.6)), 3) for _ in range(2)]
+    friction = [round(float(random.uniform(*ranges.friction)), 3) for _ in range(2)]
+    assert ranges.density is not None
     body = SceneObject(
         first_id, "cabinet", ObjectKind.STATIC, Form(_body(deep, wide, tall)), (looks[0],), "wood",
         friction[0], home=place,
     )  # fmt: skip
     make = _door if kind == "door" else _drawer
     form, joint, front = make(random, deep, wide, tall)
-    paint = (looks[1],) * (len(form.pieces) - 3) + (_METAL,) * 3
+    if hooked:
+        form = Form(form.pieces[:-2] + form.pieces[-1:])
+    metal = 2 if hooked else 3
+    paint = (looks[1],) * (len(form.pieces) - metal) + (_METAL,) * metal
     moving = SceneObject(
         first_id + 1, kind, ObjectKind.ARTICULATED, form, paint, "wood", friction[1], first_id, joint, place,
-        density=float(random.uniform(350, 900)),
+        density=float(random.uniform(*ranges.density)),
     )  # fmt: skip
     return [body, moving], front
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from ..tool import Tool
+
 Random = np.random.Generator
 STEP = 0.1
 """[s] length of a control step."""
 LONGEST = 0.1
 """[m] of one step."""
-ROD = 0.0125
-"""[m] radius of the pusher."""
 FINGER = 0.045
 """[m] how far each finger of the gripper opens."""
 _TURN, _CLOSE = 2.5, 3.5
@@ -40,6 +40,18 @@ class View:
 
 Steps = Generator[np.ndarray, View, None]
 Motion = Generator[np.ndarray, View, View]
+
+
+def front_of(tool: Tool) -> float:
+    """[m] from the axis of a tool that pushes to its front, which is along its x."""
+    # A tool's numbers are float32, and what is built on them shall be to the last digit what was meant.
+    return round(float(tool.halves[0, 0] + tool.radii[0]), 6)
+
+
+def girth_of(tool: Tool) -> float:
+    """[m] of the upright cylinder about its axis that holds a tool that pushes."""
+    flat = tool.halves[0, :2]
+    return round(float(flat.norm() + tool.radii[0]), 6)
 
 
 def go(view: View, goal: np.ndarray, speed: float) -> Motion:

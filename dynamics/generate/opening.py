@@ -8,7 +8,7 @@ import numpy as np
 from gaussworld.world_object import ObjectKind
 
 from .furniture import BOARD, SLOT, Front
-from .motion import ROD, STEP, Motion, Random, Steps, View, at, go, hold, over
+from .motion import STEP, Motion, Random, Steps, View, at, front_of, go, hold, over
 from .trial import Trial
 
 Place = Callable[[float], np.ndarray]
@@ -21,15 +21,15 @@ def opens(trial: Trial, view: View, random: Random) -> Steps:
     pose, top = trial.start.poses[moving.id], moving.joint.limits[1]
     door, side = moving.joint.kind == "revolute", moving.joint.axis[2]
     arm = math.dist(front.bar[:1], front.hinge[1:]) if door else 1.0
-    low, safe = front.bar[1] - 0.03, front.size[2] + 0.02
+    low, safe, rod = front.bar[1] - 0.03, front.size[2] + 0.02, front_of(trial.tool)
 
     def place(x: float, y: float) -> Place:
         """Where a point of the closed front [m] is, in the world, by the joint's position."""
         return lambda position: (pose @ _moved(front, door, side, x, y, position))[:2]
 
     slot = place(*front.slot)
-    outside = place(front.face + SLOT + BOARD + ROD + 0.006, front.bar[0])
-    inside = place(front.face - BOARD - ROD - 0.008, front.bar[0])
+    outside = place(front.face + SLOT + BOARD + rod + 0.006, front.bar[0])
+    inside = place(front.face - BOARD - rod - 0.008, front.bar[0])
     while True:
         now = view.positions[moving.id]
         ways = ["hook"] + ["outside"] * (now > 0.3 * top) * 2 + ["inside"] * (door and 0.4 < now < 0.8 * top)

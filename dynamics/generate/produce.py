@@ -24,6 +24,7 @@ from .families import trial_of
 from .film import COARSER, film
 from .forms import coarser
 from .record import arrays_of, card_of, write_surfaces
+from .shift import Shift
 from .simulate import simulate
 from .still import default_workers
 from .trial import Family, Policy
@@ -59,11 +60,12 @@ class Job:
     row: int = 0
     """Among the episodes of its family."""
     filmed: bool = False
+    shift: Shift = "none"
 
     @property
     def entry(self) -> dict[str, Any]:
         """Its line in the list of the set."""
-        return {
+        plain = {
             "name": self.name,
             "family": self.family,
             "seed": self.seed,
@@ -71,6 +73,7 @@ class Job:
             "split": self.split,
             "steps": self.steps,
         }
+        return plain if self.shift == "none" else {**plain, "shift": self.shift}
 
 
 def generate_episodes(
@@ -124,12 +127,16 @@ def jobs_of(config: EpisodesConfig) -> list[Job]:
     for family in config.families:
         salt = zlib.crc32(family.encode())
         for i in range(config.episodes):
-            state = np.random.SeedSequence([config.seed, salt, i]).generate_state(1)
+            words = [config.seed, salt, i]
+            if config.shift != "none":
+                # No shifted episode has the seed of one that somebody trains on.
+                words.append(zlib.crc32(config.shift.encode()))
+            state = np.random.SeedSequence(words).generate_state(1)
             policy: Policy = _MIXED[i % 4] if config.policy == "mixed" else config.policy
-            split = _split(config, salt, i)
+            split = _split(config, salt, i) if config.shift == "none" else "test"
             filmed = config.cameras > 0 and (config.filmed is None or i < config.filmed)
             name, seed = f"{family}-{i:05d}", int(state[0])
-            jobs.append(Job(name, family, seed, policy, split, config.steps, i, filmed))
+            jobs.append(Job(name, family, seed, policy, split, config.steps, i, filmed, config.shift))
     return jobs
 
 
@@ -143,12 +150,14 @@ def _split(config: EpisodesConfig, salt: int, i: int) -> str:
 def make(out: Path, job: Job, config: EpisodesConfig) -> str:
     """Make one episode: its folder appears when it is whole."""
     with coarser(COARSER):
-        trial = trial_of(job.family, job.seed, job.policy)
+        trial = trial_of(job.family, job.seed, job.policy, job.shift)
     recorded = simulate(trial, job.steps)
     begun = out / f".{job.name}.part"
     shutil.rmtree(begun, ignore_errors=True)
     begun.mkdir(parents=True)
     card = card_of(trial, recorded, job.split)
+    if job.shift != "none":
+        card["shift"] = job.shift
     write_surfaces(trial, recorded, begun)
     if job.filmed:
         card["cameras"] = film(trial, recorded, begun, config)
@@ -220,6 +229,9 @@ def _check_claim(out: Path, config: EpisodesConfig) -> None:
 
 def _settings(config: EpisodesConfig) -> dict[str, Any]:
     plain = asdict(config)
+    if config.shift == "none":
+        # Sets that were made before there were shifts go on.
+        del plain["shift"]
     return {**plain, "family": list(config.families), "split": list(config.split)}
 
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from gaussworld.world_object import ObjectKind
 
-from .families import flat_radius
-from .motion import ROD, STEP, Motion, Random, Steps, View, at, go, hold, near_yaw, over
+from .motion import STEP, Motion, Random, Steps, View, at, front_of, girth_of, go, hold, near_yaw, over
+from .placing import flat_radius
 from .scene import SceneObject
 from .trial import Trial
 
@@ -99,18 +99,19 @@ def _push(
     ):
         ahead = -here / max(float(np.linalg.norm(here)), 1e-9)
     left = np.array([-ahead[1], ahead[0]])
-    start = here + offset * left - ahead * (flat_radius(item) + ROD + _APART)
+    start = here + offset * left - ahead * (flat_radius(item) + front_of(trial.tool) + _APART)
     low = random.uniform(0.004, 0.012)
-    goal = np.array([*start.clip(-_EDGE, _EDGE), low, 0.0, 0.0])
-    if _blocked(view, items, goal[:2]):
+    yaw = _facing(trial, view, ahead)
+    goal = np.array([*start.clip(-_EDGE, _EDGE), low, yaw, 0.0])
+    if _blocked(view, items, goal[:2], girth_of(trial.tool)):
         safe = float(max(_top(view, other) for other in items)) + 0.015
         view = yield from over(view, goal, safe)
     else:
         view = yield from go(view, goal, 0.35)
     pose = view.poses[item.id]
     reach = float(((pose[:2, 3] - (item.form.points() @ pose[:3, :3].T + pose[:3, 3])[:, :2]) @ ahead).max())
-    end = here + offset * left + ahead * (length - reach - ROD)
-    view = yield from go(view, np.array([*end.clip(-_EDGE, _EDGE), low, 0.0, 0.0]), speed)
+    end = here + offset * left + ahead * (length - reach - front_of(trial.tool))
+    view = yield from go(view, np.array([*end.clip(-_EDGE, _EDGE), low, yaw, 0.0]), speed)
     back = (view.sent[:2] - ahead * random.uniform(0.03, 0.05)).clip(-_EDGE, _EDGE)
     return (yield from go(view, at(view.sent, x=back[0], y=back[1]), 0.35))
 
@@ -133,9 +134,9 @@ def _strike(
     corners = item.form.points() @ view.poses[item.id][:3, :3].T + view.poses[item.id][:3, 3]
     reach = float(((middle - corners[:, :2]) @ ahead).max())
     # Contact for the last two thirds of the second step: time for the thing to go as fast as the rod.
-    touch = middle + offset * left - ahead * (reach + ROD)
+    touch = middle + offset * left - ahead * (reach + front_of(trial.tool))
     start = touch - ahead * speed * STEP * 1.33
-    goal = np.array([*start.clip(-_FAR, _FAR), low, 0.0, 0.0])
+    goal = np.array([*start.clip(-_FAR, _FAR), low, _facing(trial, view, ahead), 0.0])
     safe = float(max(_top(view, other) for other in items)) + 0.015
     view = yield from over(view, goal, safe)
     view = yield from hold(view, 1)
@@ -159,13 +160,20 @@ def _nearest(items: Sequence[SceneObject], view: View) -> SceneObject:
     )
 
 
-def _blocked(view: View, items: Sequence[SceneObject], goal: np.ndarray) -> bool:
-    """Whether something is on the straight way of the rod."""
+def _facing(trial: Trial, view: View, ahead: np.ndarray) -> float:
+    """[rad] yaw with which a tool's front is ahead: a paddle turns, a rod is the same from all sides."""
+    if front_of(trial.tool) == girth_of(trial.tool):
+        return 0.0
+    return near_yaw(math.atan2(ahead[1], ahead[0]), view.sent[3], math.pi)
+
+
+def _blocked(view: View, items: Sequence[SceneObject], goal: np.ndarray, girth: float) -> bool:
+    """Whether something is on the straight way of a tool of that girth [m]."""
     start = view.sent[:2]
     for item in items:
         middle, way = view.poses[item.id][:2, 3], goal - start
         share = np.clip((middle - start) @ way / max(float(way @ way), 1e-12), 0.0, 1.0)
-        if math.dist(start + share * way, middle) < flat_radius(item) + ROD + 0.004:
+        if math.dist(start + share * way, middle) < flat_radius(item) + girth + 0.004:
             return True
     return False
 

@@ -14,7 +14,7 @@ from gaussworld.world_object import ObjectKind
 from .assemble import model_of
 from .flex.body import flex_velocities, flex_vertices, place_flex
 from .flex.flex import Flex
-from .flex.grip import grip, release
+from .flex.grip import between, grip, release
 from .hands import Hand, pose7
 from .mjcf import TIMESTEP, body_name, mujoco_module
 from .motion import STEP
@@ -103,7 +103,7 @@ class _Stage:
             flex.id: row[model.body(body_name(trial.scene[flex.id])).id] for flex in trial.flexes
         }
         self._flex_owner = np.array([*self._bending.values(), -1])
-        self._holding = False
+        self._holding, self._between = False, between(trial.tool)
         # MuJoCo's discrete integrator, which what bends needs, feels a target one substep later than others.
         self._ahead = len(trial.flexes) > 0
         self._robot = np.array([item.kind is ObjectKind.ROBOT for item in objects])
@@ -149,7 +149,9 @@ class _Stage:
         self._mujoco.mj_forward(self._model, self._data)
         self._touch()
         if not self._holding and target[4] > _CLOSED:
-            self._holding = any([grip(self._model, self._data, flex) for flex in self._trial.flexes])
+            self._holding = any(
+                [grip(self._model, self._data, flex, self._between) for flex in self._trial.flexes]
+            )
 
     def _let_go(self) -> None:
         for flex in self._trial.flexes:

@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from gaussworld.config import save_config, toml_from_config
 from gaussworld.errors import CaptureError, ConfigError, FileFormatError
 from gaussworld.io.atomic import replacing
-from gaussworld.log import Done, Event, Notice, Progress, part
+from gaussworld.log import Done, Event, Notice, Progress, drain, part
 from gaussworld.state import ActionSpec
 
 from ..episodes import EpisodeSet
@@ -37,6 +37,8 @@ _OURS = {METRICS}
 _SECONDS_BETWEEN = 20.0
 #: Of a set without held-out recordings every so many-th is held out.
 _EVERY = 8
+#: Gaussians of the worlds: only the latent model looks at them.
+_GAUSSIANS = {"hybrid": 200, "network": 200, "latent": 1000}
 #: Recordings of training that tell what is usual.
 _USUAL = 40
 
@@ -122,8 +124,8 @@ def material_of(folders: Sequence[Path], most: int) -> Material:
                     raise CaptureError(
                         f"{episode.folder}: expected actions of kind {spec.kind} in the {spec.frame} frame,"
                         f" {spec.units}, at {spec.rate_hz:g} Hz, like the others, got {episode.spec.kind},"
-                        f" {episode.spec.frame}, {episode.spec.units}, {episode.spec.rate_hz:g} Hz; fit them"
-                        " apart"
+                        f" {episode.spec.frame}, {episode.spec.units}, at {episode.spec.rate_hz:g} Hz;"
+                        " fit them apart"
                     )
     if len(learned) < 2 or not held or spec is None:
         raise CaptureError(
@@ -131,6 +133,36 @@ def material_of(folders: Sequence[Path], most: int) -> Material:
             f" {len(learned)} and {len(held)}; `gaussworld generate OUT --episodes 200` makes some"
         )
     return Material(tuple(learned), tuple(held), tuple(families), spec)
+
+
+def fit(
+    episodes: Sequence[Path | str] | Path | str,
+    out: Path | str,
+    config: FitConfig | None = None,
+    *,
+    resume: bool = True,
+    workers: int | None = None,
+) -> Fitted:
+    """Fit a model to episodes; `gaussworld.predict(..., model=str(out))` then uses it.
+
+    Args:
+        episodes: a set that `gaussworld generate` wrote, or several.
+        out: the model's folder.
+        config: what is learned, and how.
+        resume: go on with what is in `out`; otherwise begin anew.
+        workers: processes that prepare episodes; default: one for each core.
+
+    Raises:
+        CaptureError: no episodes to learn from, or of several kinds of action.
+        ConfigError: the folder holds something else.
+        GaussWorldError: training met NaN; names the episode.
+    """
+    sets = [episodes] if isinstance(episodes, Path | str) else episodes
+    count = workers or os.cpu_count() or 1
+    events = fitting(
+        [Path(each) for each in sets], Path(out), config or FitConfig(), resume=resume, workers=count
+    )
+    return drain(events).result
 
 
 def fitting(
@@ -165,7 +197,7 @@ def fitting(
     judges = material.held_out[:: max(1, len(material.held_out) // config.training.judges)]
     judges = judges[: config.training.judges]
     held = list(material.held_out) if crew.leads else crew.mine(judges)
-    made = yield from part(prepare([*flat, *held], workers), "Preparing")
+    made = yield from part(prepare([*flat, *held], workers, _GAUSSIANS[config.kind]), "Preparing")
     learned: list[list[Recording]] = []
     for group in asked:
         learned.append(made[: len(group)])
@@ -178,6 +210,9 @@ def fitting(
     by_name = dict(zip(held, made))
     own_judges = [by_name[name] for name in crew.mine(judges)]
     learner = yield from _learner(config, learned, crew, out, resume)
+    if crew.leads:
+        learner.begin(learned[0])
+    learner.module.load_state_dict(crew.told(learner.module.state_dict()))
     training = Training.begin(learner, config.training)
     if resume and (out / CHECKPOINT).is_file():
         _restore(training, out / CHECKPOINT)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,16 @@ from gaussworld.log import Event
 from .recording import Recording
 
 
+@runtime_checkable
 class Learner(Protocol):
     """A model while it is trained; randomness comes from the generators that are handed in alone."""
 
     module: nn.Module
     """What is trained."""
+
+    def begin(self, recordings: Sequence[Recording]) -> None:
+        """Take over from some recordings of training what does not change with training, such as scales."""
+        ...
 
     def loss(
         self, recordings: Sequence[Recording], share: float, generator: torch.Generator

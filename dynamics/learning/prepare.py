@@ -1,9 +1,10 @@
 """Recordings of episodes, made side by side on all cores."""
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 from gaussworld.errors import GaussWorldError
@@ -16,31 +17,32 @@ from .recording import Recording, recording_of
 _FEW = 24
 
 
-def prepare(folders: Sequence[Path], workers: int) -> Iterator[Event[list[Recording]]]:
+def prepare(folders: Sequence[Path], workers: int, gaussians: int) -> Iterator[Event[list[Recording]]]:
     """The recordings of episodes, in order.
 
     Args:
         folders: of the episodes.
         workers: processes.
+        gaussians: of each world, about.
 
     Raises:
         GaussWorldError: an episode cannot be used; the message names it.
     """
     made: list[Recording] = []
-    for recording in _made(folders, workers):
+    for recording in _made(folders, workers, partial(_one, gaussians=gaussians)):
         made.append(recording)
         yield Progress(len(made), len(folders), {}, "preparing")
     yield Done(made)
 
 
-def _made(folders: Sequence[Path], workers: int) -> Iterator[Recording]:
+def _made(folders: Sequence[Path], workers: int, make: Callable[[Path], Recording]) -> Iterator[Recording]:
     if workers <= 1 or len(folders) < _FEW:
-        yield from map(_one, folders)
+        yield from map(make, folders)
         return
     # A fork would copy the parent's threads in whatever state they are.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _alone) as pool:
         try:
-            yield from pool.map(_one, folders, chunksize=4)
+            yield from pool.map(make, folders, chunksize=4)
         except BrokenProcessPool as error:
             raise GaussWorldError(
                 "a process that prepares episodes was ended from outside, perhaps for want of memory; run the"
@@ -50,9 +52,9 @@ def _made(folders: Sequence[Path], workers: int) -> Iterator[Recording]:
             pool.shutdown(cancel_futures=True)
 
 
-def _one(folder: Path) -> Recording:
+def _one(folder: Path, gaussians: int) -> Recording:
     try:
-        return recording_of(Episode(folder))
+        return recording_of(Episode(folder), gaussians)
     except ValueError as error:
         raise GaussWorldError(f"{folder}: {error}; leave it out") from error
 

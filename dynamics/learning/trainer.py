@@ -34,7 +34,7 @@ class TrainingConfig:
     """Parts of each step, each with recordings of its own; as many processes can share the work."""
     recordings: int = 2
     """Recordings in each slice."""
-    rate: float = 2e-3
+    rate: float = 1.5e-3
     """Of learning, at its highest; it falls along a cosine."""
     decay: float = 1e-4
     """Of weights (AdamW, Loshchilov and Hutter 2019)."""
@@ -154,7 +154,7 @@ def train(
             begun = now
             due = int(training.share * config.judged)
             if due > len(training.judgements):
-                yield Progress(*_done(training), values, "looking at held-out recordings")
+                # Not before the next event: who stops there must find this moment judged.
                 _judge(training, judges, crew)
                 # Time to look is not time to learn.
                 begun = time.monotonic()

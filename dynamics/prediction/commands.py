@@ -23,7 +23,7 @@ from .outcome import (
     write_prediction,
 )
 from .predict import PredictConfig, predicting
-from .question import ask, is_episode
+from .question import ask, check_no_set, is_episode
 
 _PREDICT, _SHOW = PredictConfig(), ShowConfig()
 
@@ -62,6 +62,7 @@ def predict(
     """
     check_out(out, force)
     known_model(model)
+    check_no_set(world)
     if actions is None and not is_episode(world):
         raise ConfigError("expected --actions, a file of actions or an episode, got none; add it")
     question = ask(world, actions or world, list(tool) or None, config.max_speed).first(steps)

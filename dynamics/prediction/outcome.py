@@ -113,7 +113,7 @@ def write_prediction(
     """
     show, out = show or ShowConfig(), Path(out)
     check_out(out, force)
-    indices, cameras = _cameras(prediction, show)
+    indices, cameras = _cameras(prediction, show, posed)
     build = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
     try:
         _made(build)
@@ -202,7 +202,9 @@ def check_cameras(world: World, show: ShowConfig) -> None:
             raise ConfigError(f"--camera: expected one of the world's cameras ({has}), got {index}")
 
 
-def _cameras(prediction: Prediction, show: ShowConfig) -> tuple[tuple[int, ...], list[Camera]]:
+def _cameras(
+    prediction: Prediction, show: ShowConfig, posed: Posed | None
+) -> tuple[tuple[int, ...], list[Camera]]:
     world, states = prediction.question.world, prediction.rollout.states
     check_cameras(world, show)
     chosen = show.camera
@@ -211,7 +213,7 @@ def _cameras(prediction: Prediction, show: ShowConfig) -> tuple[tuple[int, ...],
         chosen = (0,)
     if not chosen:
         width, height = asked_size(show.width, show.height, (640, 480), _LEAST)
-        return (), [framing_camera(world, states, width, height)]
+        return (), [framing_camera(world, states, width, height, prediction.question.tools, posed)]
     cameras = []
     for index in chosen:
         camera = world.cameras[index]

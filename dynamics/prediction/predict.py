@@ -1,9 +1,10 @@
 """`predict`: what a world will look like if tools do this."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from gaussworld.world_object import ObjectKind
 
 from ..matter.parts import Matter, PartKind
 from ..matter.sample import matter_of
-from ..models import model_named
+from ..models import Learned, model_named
 from ..rollout import Accounts
 from ..skinning.skin import Skin
 from ..tool import Tool
@@ -62,7 +63,7 @@ class Prediction:
 
     question: Question
     rollout: Rollout
-    """Unbatched; its spread is that of the samples."""
+    """Unbatched; its spread is what the model says, or that of the samples."""
     samples: Rollout | None
     """All samples as a batch (t + 1, s), the undisturbed one first; None if there was one."""
     seconds: float
@@ -71,6 +72,8 @@ class Prediction:
     """[s] that making the model and its first state took."""
     matter: Matter | None = None
     """What the particles of the states are of; None if only the model knows."""
+    surprise: float | None = None
+    """Share of training situations that are less unusual, range [0, 1]; None if nothing was learned."""
 
     def posed(self) -> Posed | None:
         """What gives the Gaussians of a state, bent where things bend; None where nobody knows how."""
@@ -79,7 +82,7 @@ class Prediction:
 
 def predict(
     world: World | Path | str,
-    actions: Action | ActionFile | Path | str | None = None,
+    actions: Action | ActionFile | Mapping[str, Any] | Path | str | None = None,
     model: str | Dynamics = "prior",
     *,
     tools: Sequence[Tool | str] | None = None,
@@ -90,8 +93,8 @@ def predict(
 
     Args:
         world: a world, or the path of a stored world, a run, a file of a scene, or an episode.
-        actions: targets of the tools, or a file of actions, or an episode in which they were done; default:
-            those of `world`, where it is an episode.
+        actions: targets of the tools, a file of actions, a dict as in such a file (.json), or an episode in
+            which they were done; default: those of `world`, where it is an episode.
         model: prior, persistence or constant-velocity, or a model.
         tools: what acts, if the actions do not say; default: the pusher.
         steps: predict only the first so many.
@@ -139,11 +142,14 @@ def predicting(
         whole = yield from _stepped(model, state, actions)
         seconds = time.monotonic() - begun
     many = config.samples > 1
-    first = replace(sample(whole, 0), spread=spread(whole)) if many else whole
+    first = sample(whole, 0) if many else whole
+    if many and first.spread is None:
+        first = replace(first, spread=spread(whole))
     # A model of its own particles has a matter of its own, which only it knows.
     matter = _matter(model, matter, first.states)
     first = _with_contacts(question, first, matter)
-    yield Done(Prediction(question, first, whole if many else None, seconds, ready, matter))
+    unusual = model.surprise(first) if isinstance(model, Learned) else None
+    yield Done(Prediction(question, first, whole if many else None, seconds, ready, matter, unusual))
 
 
 def _matter(model: Dynamics, matter: Matter, states: State) -> Matter | None:
@@ -194,15 +200,16 @@ def tool_robots(world: World) -> list[int]:
 def sample(rollout: Rollout, row: int) -> Rollout:
     """One of a batch of rollouts (t + 1, s)."""
     contacts = None if rollout.contacts is None else rollout.contacts[:, row]
+    radii = None if rollout.spread is None else rollout.spread[:, row]
     states = rollout.states.map(lambda value: value[:, row])
     actions = rollout.actions.map(lambda value: value[:, row])
-    return Rollout(states, actions, rollout.dt, None, contacts)
+    return Rollout(states, actions, rollout.dt, radii, contacts)
 
 
 def spread(rollout: Rollout) -> Tensor:
-    """[m] root mean square distance of the samples' objects from their mean place, shape (t + 1, o)."""
+    """[m] radius about the first sample's objects that holds nine samples out of ten, shape (t + 1, o)."""
     places = rollout.states.object_poses[..., :3]
-    return (places - places.mean(1, keepdim=True)).square().sum(-1).mean(1).sqrt()
+    return (places - places[:, :1]).norm(dim=-1).quantile(0.9, dim=1)
 
 
 def check_finite(states: State) -> None:
@@ -225,12 +232,15 @@ def check_finite(states: State) -> None:
 def _stepped(model: Dynamics, state: State, actions: Action) -> Generator[Event[Prediction], None, Rollout]:
     """The rollout in chunks; a model is the same however it is called."""
     parts: list[Rollout] = []
-    for begin in range(0, len(actions), _CHUNK):
-        part = model.rollout(state, actions[begin : begin + _CHUNK])
+    # Only the whole knows how far ahead a step is, on which it hangs how sure it can be.
+    chunk = len(actions) if isinstance(model, Learned) else _CHUNK
+    for begin in range(0, len(actions), chunk):
+        yield Progress(begin, len(actions), message="predicting")
+        part = model.rollout(state, actions[begin : begin + chunk])
         check_finite(part.states)
         parts.append(part)
         state = part.final
-        yield Progress(min(begin + _CHUNK, len(actions)), len(actions), message="predicting")
+    yield Progress(len(actions), len(actions), message="predicting")
     return joined(parts, actions)
 
 

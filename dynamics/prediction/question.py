@@ -1,7 +1,7 @@
 """`Question`: a world, what is done to it and by what - checked before anything is predicted."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gaussworld.errors import ConfigError, FileFormatError
+from gaussworld.errors import ConfigError, FileFormatError, UnknownScale
 from gaussworld.io import holds_world, load_world
-from gaussworld.io.action_script import ActionFile
+from gaussworld.io.action_script import ActionFile, actions_from_plain
 from gaussworld.io.actions import load_actions
 from gaussworld.state import Action
 from gaussworld.world import World
 from gaussworld.world_object import ObjectKind
 
-from ..episodes import Episode
+from ..episodes import Episode, EpisodeSet
+from ..episodes.layout import INDEX
 from ..tool import Tool, pusher, tool_from_record, tool_named, tool_record
 
 #: [m/s] no tool is moved faster: beyond it a step would carry a thin tool through what it should push.
@@ -63,7 +64,7 @@ class Question:
 
 def ask(
     world: World | Path | str,
-    actions: Action | ActionFile | Path | str,
+    actions: Action | ActionFile | Mapping[str, Any] | Path | str,
     tools: Sequence[Tool | str] | None = None,
     max_speed: float = MAX_SPEED,
 ) -> Question:
@@ -71,7 +72,7 @@ def ask(
 
     Args:
         world: a world, or the path of a stored world, a run, a file of a scene, or an episode.
-        actions: what is done, or a file of actions or an episode in which it was done.
+        actions: what is done, a file of actions, a dict as in such a file, or an episode of it.
         tools: by what, if the actions do not say; default: the pusher.
         max_speed: [m/s] a target farther from the last than this allows is refused.
 
@@ -99,7 +100,7 @@ def ask(
     grip = _start_grip(told)
     check_speed(torch.cat([start[None], poses]), told.actions.spec.dt, max_speed)
     return Question(
-        _ready(place),
+        _ready(place, None if isinstance(world, World) else Path(world)),
         told.actions,
         chosen,
         start,
@@ -131,12 +132,30 @@ def is_episode(path: Path) -> bool:
     return (path / "episode.json").is_file()
 
 
-def _told(actions: Action | ActionFile | Path | str) -> tuple[ActionFile, Episode | None]:
+def check_no_set(path: Path) -> None:
+    """Refuse a folder of many episodes where one is meant.
+
+    Raises:
+        FileFormatError: so it is; names the first of them.
+    """
+    if is_episode(path) or not (path / INDEX).is_file():
+        return
+    names = EpisodeSet(path).names
+    hint = f"name one of them, such as {path / names[0]}" if names else "generate some"
+    raise FileFormatError(f"{path}: expected one episode, got a set of {len(names)}; {hint}")
+
+
+def _told(
+    actions: Action | ActionFile | Mapping[str, Any] | Path | str,
+) -> tuple[ActionFile, Episode | None]:
     if isinstance(actions, Action):
         return ActionFile(actions), None
     if isinstance(actions, ActionFile):
         return actions, None
+    if isinstance(actions, Mapping):
+        return actions_from_plain(actions), None
     path = Path(actions)
+    check_no_set(path)
     if is_episode(path):
         episode = Episode(path)
         return actions_of(episode), episode
@@ -149,6 +168,7 @@ def _world(world: World | Path | str) -> tuple[World, Episode | None]:
     if isinstance(world, World):
         return world, None
     path = Path(world)
+    check_no_set(path)
     if is_episode(path):
         episode = Episode(path)
         return episode.world(_GAUSSIANS), episode
@@ -193,20 +213,40 @@ def _start_grip(told: ActionFile) -> Tensor:
     return torch.zeros(told.actions.spec.size)
 
 
-def _ready(world: World) -> World:
-    """The world in metres, z up, with something that can move."""
+def _ready(world: World, path: Path | None) -> World:
+    """The world in metres, z up, with something that can move; what is missing is told as commands to do."""
+    make, store = _editable(path)
+    if world.metres_per_unit is None:
+        raise UnknownScale(
+            "expected a world of known scale, got metres_per_unit = None; measure a distance in it and set"
+            f" it: {make}`gaussworld world edit {store} set-scale"
+            """ '{"a": [x, y, z], "b": [x, y, z], "metres": 0.5}'`"""
+            + (f", then predict {store}" if make else "")
+        )
     world = world.in_metres()
     if world.up is None or not world.up[2] > 1 - 1e-4:
         raise ConfigError(
             f"expected a world whose +z is up, got up = {world.up}; turn it:"
-            """ `gaussworld world edit W set-up '{"up": [x, y, z]}'`"""
+            f""" {make}`gaussworld world edit {store} set-up '{{"up": [x, y, z]}}'`"""
         )
     movable = [item for item in world.objects.values() if item.kind in MOVABLE and len(item.gaussians)]
     if not movable:
         kinds = ", ".join(f"{item.name} {item.kind.value}" for item in list(world.objects.values())[:5])
         raise ConfigError(
             f"expected a world with an object that can move, got {kinds or 'an empty one'}; find objects:"
-            " `gaussworld objects`, or say which moves:"
-            """ `gaussworld world edit W set-kind '{"objects": [1], "kind": "RIGID"}'`"""
+            f" {make}`gaussworld objects {store}`, or say which moves:"
+            f""" `gaussworld world edit {store} set-kind '{{"objects": [1], "kind": "RIGID"}}'`"""
         )
     return world
+
+
+def _editable(path: Path | None) -> tuple[str, str]:
+    """What has to be done so that there is a stored world to edit, and how that is called."""
+    if path is None or is_episode(path):
+        return "", "W"
+    if holds_world(path / _RUN_WORLD):
+        return "", str(path / _RUN_WORLD)
+    if holds_world(path):
+        return "", str(path)
+    made = path.with_suffix(".world").name
+    return f"`gaussworld world create {made} --from {path}`, ", made

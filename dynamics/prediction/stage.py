@@ -15,10 +15,19 @@ from gaussworld.world_object import ObjectKind
 
 from ..tool import Tool
 from .props import tool_box_poses, tool_objects
+from .viewpoint import Cloud, cloud_of, sight
 
 Posed = Callable[[State], Gaussians]
-#: [deg] field of view of a camera that nobody chose, and how far down it looks.
-_FOV_DEG, _DOWN_DEG = 40.0, 40.0
+#: [deg] field of view of a camera that nobody chose, and how far down it looks, usually and at least.
+_FOV_DEG, _DOWN_DEG, _LOW_DEG = 40.0, 40.0, 22.0
+#: [deg] about +z where it is, seen from +x, and how far it may be turned from there.
+_FRONT_DEG = -73.3
+_TURNS_DEG = (0.0, 40.0, -40.0, 80.0, -80.0, 125.0, -125.0, 180.0)
+#: Moments that are looked at for that, and [m] or share of a turn below which a thing stands still.
+_MOMENTS, _STILL = 5, 2e-3
+#: What it is worth, in shares that are seen, that things fill as much of the picture, and go as far in it, as
+#: from anywhere else.
+_WIDE, _FAR = 0.15, 0.6
 
 
 class Stage:
@@ -47,14 +56,23 @@ class Stage:
         return cat([seen, *(item.posed(pose) for item, pose in zip(self._props, poses))])
 
 
-def framing_camera(world: World, states: State, width: int, height: int) -> Camera:
-    """A camera that sees all that moves in a rollout, from in front and above.
+def framing_camera(
+    world: World,
+    states: State,
+    width: int,
+    height: int,
+    tools: Sequence[Tool] = (),
+    posed: Posed | None = None,
+) -> Camera:
+    """A camera that sees all that moves in a rollout, from above and from where least of it is hidden.
 
     Args:
         world: in metres.
         states: time is their only batch axis.
         width: [px]
         height: [px]
+        tools: in the order of the states' tools; they may hide things.
+        posed: gives the Gaussians of a state in the world frame; default: objects move rigidly.
     """
     low, high = _moving_bounds(world, states)
     middle, reach = (low + high) / 2, float((high - low).norm()) / 2
@@ -62,11 +80,49 @@ def framing_camera(world: World, states: State, width: int, height: int) -> Came
     reach = max(1.15 * reach, 0.1)
     half = torch.tensor(_FOV_DEG / 2).deg2rad()
     half = torch.minimum(half, torch.atan(half.tan() * width / height))
-    down = torch.tensor(_DOWN_DEG).deg2rad()
-    front = torch.nn.functional.normalize(torch.tensor([0.3, -1.0, 0.0]), dim=0)
-    aside = down.cos() * front + down.sin() * torch.tensor([0.0, 0.0, 1.0])
-    eye = middle + aside * (reach / float(half.sin()))
-    return Camera.pinhole(look_at(eye, middle), width, height, _FOV_DEG)
+
+    def from_side(turn: float, down: float) -> Camera:
+        around, lift = (torch.tensor(each).deg2rad() for each in (_FRONT_DEG + turn, down))
+        aside = torch.stack([lift.cos() * around.cos(), lift.cos() * around.sin(), lift.sin()])
+        eye = middle + aside * (reach / float(half.sin()))
+        return Camera.pinhole(look_at(eye, middle), width, height, _FOV_DEG)
+
+    clouds = _moments(Stage(world, tools, posed), states)
+    if not clouds:
+        return from_side(0.0, _DOWN_DEG)
+    views = [(turn, down, from_side(turn, down)) for down in (_DOWN_DEG, _LOW_DEG) for turn in _TURNS_DEG]
+    sights = [sight(clouds, camera) for _, _, camera in views]
+    widest, farthest = max(1, *(cells for _, cells, _ in sights)), max(1.0, *(far for _, _, far in sights))
+
+    def worth(row: int) -> float:
+        turn, down, _ = views[row]
+        seen, cells, far = sights[row]
+        # Where it matters little, things are seen from in front.
+        usual = 0.03 * abs(turn) / 180 + 0.03 * (down != _DOWN_DEG)
+        return seen + _WIDE * cells / widest + _FAR * far / farthest - usual
+
+    return views[max(range(len(views)), key=worth)][2]
+
+
+def _moments(stage: Stage, states: State) -> list[Cloud]:
+    """Some moments of a rollout, with what moves to be looked for; nothing where nothing can."""
+    kinds = (ObjectKind.STATIC, ObjectKind.ROBOT)
+    movable = {
+        n: item for n, item in stage.world.objects.items() if item.kind not in kinds and not item.hidden
+    }
+    poses = states.object_poses
+    moved = [
+        n
+        for row, n in enumerate(states.object_ids)
+        if n in movable and float((poses[:, row] - poses[0, row]).abs().max()) > _STILL
+    ]
+    ids = tuple(moved or [n for n, item in movable.items() if len(item.gaussians)])
+    if not ids:
+        return []
+    rows = torch.linspace(0, len(states) - 1, min(_MOMENTS, len(states))).round().long().unique()
+    with torch.no_grad():
+        clouds = [cloud_of(stage.gaussians(states[row]), ids) for row in rows.tolist()]
+    return [cloud for cloud in clouds if len(cloud.sought)]
 
 
 def _moving_bounds(world: World, states: State) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:

@@ -15,7 +15,10 @@ from ..evaluation import errors_of
 from ..rollout import Accounts
 from .predict import Prediction, tool_robots
 from .question import MOVABLE
+from .tool_path import path_warnings
 
+#: Share of training situations; what is more unusual than that was not learned.
+_UNUSUAL = 0.99
 #: [m] and [rad] below which a thing counts as not moved.
 _STILL_M, _STILL_RAD = 1e-3, math.radians(0.5)
 
@@ -52,6 +55,7 @@ def summary(prediction: Prediction, model: str, seed: int, seconds: dict[str, fl
         "contacts": contacts_of(prediction),
         "events": events_of(prediction),
         "truth": truth_of(prediction),
+        "surprise": prediction.surprise,
         "warnings": warnings_of(prediction),
         "timing": {
             "ready_s": prediction.ready_seconds,
@@ -154,10 +158,18 @@ def warnings_of(prediction: Prediction) -> list[str]:
     ]
     if not moved:
         said.append("Nothing moved: the tools may have touched nothing; look at the video, or at their path.")
-    lowest = float(rollout.states.tool_poses[..., 2].min())
-    floor = min((float(item.posed().means[:, 2].min()) for item in _solid(question)), default=lowest)
-    if lowest < floor - 0.01:
-        said.append(f"A tool goes {1000 * (floor - lowest):.0f} mm below everything there is.")
+    if prediction.matter is not None:
+        said += path_warnings(question.world, prediction.matter, question.tools, rollout)
+    if prediction.surprise is not None and prediction.surprise > _UNUSUAL:
+        said.append(
+            f"This is more unusual than {100 * prediction.surprise:.0f} % of what the model learned from (other"
+            " shapes, sizes, tools or speeds): rely neither on it nor on its radii."
+        )
+    else:
+        lowest = float(rollout.states.tool_poses[..., 2].min())
+        floor = min((float(item.posed().means[:, 2].min()) for item in _solid(question)), default=lowest)
+        if lowest < floor - 0.01:
+            said.append(f"A tool goes {1000 * (floor - lowest):.0f} mm below everything there is.")
     robots = [question.world.objects[number].name for number in tool_robots(question.world)]
     for name, tool in zip(robots, question.tools):
         if tool.name not in name:

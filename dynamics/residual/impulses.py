@@ -11,8 +11,9 @@ from gaussworld.state import State
 
 from ..matter.parts import PartKind
 from ..physics.motion import rotations, turned
-from .graph import Bodies, Graph
+from .graph import Graph
 from .layout import Hinge, Layout
+from .touch import Bodies
 
 
 @dataclass(frozen=True, eq=False)

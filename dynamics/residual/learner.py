@@ -22,7 +22,7 @@ from ..physics.settings import PriorConfig
 from ..prior import Prior
 from .files import save_residual
 from .globals import Globals
-from .graph import Graph, graph_of, joined
+from .graph import Graph, graph_of, joined, mirrored
 from .impulses import Correction, carried_points, corrected, correction_of, momenta
 from .layout import Layout
 from .model import Gate, Residual, Step, doubt_of, situation
@@ -33,12 +33,16 @@ Base = Literal["prior", "none"]
 _SMOOTH = 0.002
 #: Followed particles of each solid part.
 _FOLLOWED = 16
+#: Share of training in which single steps are learned.
+_SINGLE = 0.35
 #: How much of a change of velocity is left a step later.
 _STAYS = 0.5
 #: Shares of a correction that the gate tries.
 _SHARES = (0.25, 0.5, 0.75, 1.0)
 #: Steps over which the gate judges, and moments of a recording from which it does.
 _HORIZON, _BEGINNINGS = 30, (0, 10, 20, 30, 40)
+#: Recordings that tell what is usual.
+_USUAL = 12
 #: Worlds of so few bodies keep what the base says of all their steps.
 _FEW = 12
 
@@ -50,7 +54,7 @@ class ResidualConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     windows: int = 32
     """Stretches of each recording in a step of training."""
-    longest: int = 16
+    longest: int = 8
     """Steps of the longest rollouts that are learned from; they begin with 1 and get longer."""
 
     def __post_init__(self) -> None:
@@ -106,7 +110,6 @@ class ResidualLearner:
             self.module = ImpulseNetwork(config.network)
         self.gate, self.radius, self.usual = Gate(), None, None
         self._prepared: dict[str, Prepared] = {}
-        self._scaled = False
 
     def prepared(self, recording: Recording) -> Prepared:
         """The recording with base and layout; made once."""
@@ -122,10 +125,20 @@ class ResidualLearner:
             self._prepared[recording.identity] = Prepared(recording, base, layout, moved, torch.cat(rows))
         return self._prepared[recording.identity]
 
+    def begin(self, recordings: Sequence[Recording]) -> None:
+        """Learn what is usual of each number that the network is told."""
+        some = [self.prepared(each) for each in recordings[:_USUAL]]
+        graphs = []
+        for ready in some:
+            moments = torch.arange(0, len(ready.recording), max(1, len(ready.recording) // 8))
+            graphs.append(ready.seen(ready.recording.states[moments], ready.recording.actions[moments]).graph)
+        self.module.fit_scale(joined(graphs))
+
     def length(self, share: float) -> int:
-        """Steps of the rollouts at a moment of training: 1, 2, 4, ... each for as long."""
-        stages = int(math.log2(self.config.longest)) + 1
-        return min(self.config.longest, 2 ** int(share * stages))
+        """Steps of the rollouts at a moment of training: for a third of it 1, then 2, 4, ... each as long."""
+        stages = int(math.log2(self.config.longest))
+        later = max(0.0, share - _SINGLE) / (1 - _SINGLE)
+        return 1 if share < _SINGLE else min(self.config.longest, 2 ** (1 + int(later * stages)))
 
     def loss(
         self, recordings: Sequence[Recording], share: float, generator: torch.Generator
@@ -133,6 +146,7 @@ class ResidualLearner:
         """Of some stretches of some recordings; see the `Learner` protocol."""
         steps = self.length(share)
         runs = [_Run.start(self.prepared(each), steps, self.config.windows, generator) for each in recordings]
+        in_mirror = torch.rand(len(runs), generator=generator).lt(0.5).tolist()
         heads = torch.randint(
             self.config.network.heads, (sum(run.bodies for run in runs),), generator=generator
         )
@@ -140,10 +154,8 @@ class ResidualLearner:
         for index in range(steps):
             for run in runs:
                 run.predict(index)
-            graph = joined([run.graph for run in runs])
-            if not self._scaled:
-                self.module.fit_scale(graph)
-                self._scaled = True
+            graphs = [mirrored(run.graph) if turn else run.graph for run, turn in zip(runs, in_mirror)]
+            graph = joined(graphs)
             pushes = self.module(graph)
             chosen = heads[graph.target.clamp(max=len(heads) - 1)]
             strengths = pushes.strengths[chosen, torch.arange(len(chosen))]
@@ -317,6 +329,7 @@ class _Run:
         """Stretches in which something moves are taken more often; of one step, all where bodies are few."""
         everything = steps == 1 and ready.layout.size <= _FEW
         moved = ready.moved.unfold(0, steps, 1).sum(-1) if steps <= len(ready.moved) else ready.moved[:1]
+        moved = moved.nan_to_num(0.0)
         weights = 0.02 * float(moved.mean()) + moved + 1e-4
         starts = torch.multinomial(weights, count, replacement=True, generator=generator)
         if everything:

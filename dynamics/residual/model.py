@@ -16,10 +16,11 @@ from ..baselines import ConstantVelocity
 from ..learning.calibration import Radius, Usual
 from ..matter.parts import PartKind
 from ..prior import Prior
-from .graph import Bodies, Graph, graph_of
+from .graph import Graph, graph_of
 from .impulses import Correction, axis_of, corrected, correction_of, momenta
 from .layout import Hinge, Layout
 from .network import ImpulseNetwork, Pushes
+from .touch import Bodies
 
 #: [m/s] What moves slower than this is not pushed on by a difference seen before.
 _MOVES = 0.01
@@ -172,7 +173,7 @@ def _flat(state: State, action: Action) -> tuple[State, Action, tuple[int, ...]]
 def doubt_of(layout: Layout, graph: Graph, bodies: Bodies, pushes: Pushes, dt: float) -> Float[Tensor, "b o"]:
     """[m] by how much the place of each object gets less sure: with speed, of it and of what touches it."""
     count, size = bodies.centers.shape[:2]
-    speeds = graph.directions[:, 0].norm(dim=-1)
+    speeds = graph.speeds
     felt = speeds.new_zeros(graph.size + 1).scatter_reduce(0, graph.target, speeds, "amax")[:-1]
     felt = torch.maximum(felt.reshape(count, size), bodies.mean.norm(dim=-1))
     growth = dt * felt * pushes.rates.reshape(count, size)
@@ -220,7 +221,7 @@ def went_on(layout: Layout, bodies: Bodies, before: State, after: State, share: 
         linear[:, node] = mean - torch.linalg.cross(spin, middle[:, 0])
         angular[:, node] = spin
     linear[:, len(layout.solid) :] = residual[:, layout.particles]
-    moves = (bodies.mean.norm(dim=-1) / _MOVES).clamp(max=1)[..., None] * share
+    moves = (bodies.mean.norm(dim=-1) / _MOVES).square().clamp(max=1)[..., None] * share
     linear = linear * moves
     angular = angular * moves[:, : len(layout.solid)]
     zeros = torch.zeros_like
@@ -245,7 +246,7 @@ def situation(layout: Layout, found: Step) -> Float[Tensor, " f"]:
     """What a stretch of time was like: what the network knew of the bodies that did something, and sizes."""
     count, size = found.bodies.centers.shape[:2]
     latent = found.pushes.latent.reshape(count, size, -1)
-    speeds = found.graph.directions[:, 0].norm(dim=-1)
+    speeds = found.graph.speeds
     felt = speeds.new_zeros(found.graph.size + 1).scatter_reduce(0, found.graph.target, speeds, "amax")
     weights = felt[:-1].reshape(count, size).clamp(max=0.1)[..., None] + 1e-4
     active = (weights * latent).sum((0, 1)) / weights.sum()

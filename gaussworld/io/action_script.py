@@ -1,5 +1,6 @@
 """Actions as people write them: targets or corners of a path in JSON, rows of numbers in CSV."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -95,10 +96,41 @@ class _Target:
 
 
 def read_json(path: Path) -> ActionFile:
-    record = read_object(path, MAX_BYTES, "a JSON object with `actions` or `via`")
+    return actions_from_record(read_object(path, MAX_BYTES, "a JSON object with `actions` or `via`"))
+
+
+def actions_from_plain(record: Mapping[str, Any]) -> ActionFile:
+    """The actions that a dict states as a JSON file would.
+
+    Raises:
+        ValueError: a key or a value that such a file cannot have, or no actions.
+    """
+    try:
+        # Tuples become lists, and what JSON has not is refused, as if it came out of a file.
+        plain = json.loads(json.dumps(dict(record)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"actions: expected plain numbers, names and lists, as in a JSON file, got: {error}; use"
+            " .tolist() for arrays"
+        ) from error
+    try:
+        found = actions_from_record(plain)
+    except ValueError as error:
+        raise ValueError(f"actions: {error}") from error
+    if not len(found.actions):
+        raise ValueError("actions: expected at least 1 action, got none; add targets to `actions`")
+    return found
+
+
+def actions_from_record(record: dict[str, Any]) -> ActionFile:
+    """The actions that a JSON object states.
+
+    Raises:
+        ValueError: a key or a value that makes no sense.
+    """
     if record.get("format", FORMAT) != FORMAT or record.get("version", VERSION) != VERSION:
         got = f"{record.get('format')!r:.60} of version {record.get('version')!r:.20}"
-        raise FileFormatError(f"{path}: expected {FORMAT} of version {VERSION}, got {got}")
+        raise ValueError(f"expected {FORMAT} of version {VERSION}, got {got}")
     if unknown := set(record) - set(_KEYS):
         raise ValueError(f"expected keys among {', '.join(_KEYS)}, got {', '.join(sorted(unknown))!r:.80}")
     if ("actions" in record) == ("via" in record):

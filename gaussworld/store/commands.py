@@ -60,9 +60,23 @@ def list_objects(
         allow_damage: leave out objects that cannot be read.
         json: print JSON for programs.
     """
+    _check_no_recording(path)
     rows = _objects(path, allow_damage) if (path / FILE).is_file() else world_rows(path)
     shown = [{key: value for key, value in row.items() if key != "record"} for row in rows]
     _say(rows, table(shown) or "Nothing here: no objects, or no worlds in this folder.", json)
+
+
+def _check_no_recording(path: Path) -> None:
+    """Say what to do with a recorded episode, or a set of them, in place of listing nothing."""
+    names = {"episode.json": "a recorded episode", "episodes.json": "a set of recorded episodes"}
+    for name, what in names.items():
+        if (path / name).is_file():
+            one = path if name == "episode.json" else path / "NAME"
+            raise ConfigError(
+                f"expected a stored world or a folder with some, got {path}, {what}; look at one with"
+                f" `gaussworld predict {one} -o OUT`, or make a world of it: `gaussworld import episode {one}"
+                " -o W.world`"
+            )
 
 
 def log(

@@ -126,7 +126,8 @@ def test_samples_come_apart_and_repeat(sliding: None) -> None:
     assert many.spread is not None and again.spread is not None and torch.equal(many.spread, again.spread)
     assert torch.equal(many.states.object_poses, plain.states.object_poses)
     assert float(many.spread[0, 0]) < 1e-6
-    assert 0.0015 < float(many.spread[0, 2]) < 0.004
+    # Nine of ten are within 2.15 standard deviations of a place in the plane: 4.3 mm of 2 mm.
+    assert float(many.spread[0, 2]) == pytest.approx(0.0043, rel=0.2)
 
 
 def test_a_folder_is_written_and_read(sliding: None, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
+from ..ranges import ORDINARY, Ranges
 from ..scene import upright
 from ..textures import Look, random_look
 
@@ -136,7 +137,12 @@ class Flex:
 
 
 def random_flex(
-    random: Random, kind: FlexKind, id: int, hue: float, place: tuple[float, float] = (0.0, 0.0)
+    random: Random,
+    kind: FlexKind,
+    id: int,
+    hue: float,
+    place: tuple[float, float] = (0.0, 0.0),
+    ranges: Ranges | None = None,
 ) -> Flex:
     """A rope, cloth or block that lies on the table, its stiffness drawn evenly on a logarithmic scale.
 
@@ -146,8 +152,9 @@ def random_flex(
         id: at least 1.
         hue: of its paint, range [0, 1].
         place: [m] where its middle lies.
+        ranges: of size, density and friction; None are the ordinary ones.
     """
-    return _RANDOM[kind](random, id, random_look(random, hue), place)
+    return _RANDOM[kind](random, id, random_look(random, hue), place, ranges or ORDINARY[kind])
 
 
 def hanging(flex: Flex, *, height: float, place: tuple[float, float] = (0.0, 0.0)) -> Flex:
@@ -166,8 +173,9 @@ def hanging(flex: Flex, *, height: float, place: tuple[float, float] = (0.0, 0.0
     return replace(flex, pose=pose, bent=None, tied=tied)
 
 
-def _rope(random: Random, id: int, look: Look, place: tuple[float, float]) -> Flex:
-    length, radius = random.uniform(0.36, 0.5), random.uniform(0.004, 0.006)
+def _rope(random: Random, id: int, look: Look, place: tuple[float, float], ranges: Ranges) -> Flex:
+    assert ranges.density is not None
+    length, radius = (random.uniform(*span) for span in ranges.sizes)
     count = round(length / max(0.016, 2.6 * radius)) + 1
     turn = np.linspace(-0.5, 0.5, count - 1)
     bends = random.uniform(-1, 1, 2) * (1.2, 0.5)
@@ -182,18 +190,20 @@ def _rope(random: Random, id: int, look: Look, place: tuple[float, float]) -> Fl
         counts=(count, 1, 1),
         young=_log_uniform(random, 1e5, 3e6),
         poisson=0.45,
-        density=random.uniform(700.0, 1300.0),
+        density=random.uniform(*ranges.density),
         damping=random.uniform(0.005, 0.02),
-        friction=random.uniform(0.3, 0.5),
+        friction=random.uniform(*ranges.friction),
         look=look,
         pose=upright(*place, radius, random.uniform(-math.pi, math.pi)),
         bent=bent - bent.mean(0),
     )
 
 
-def _cloth(random: Random, id: int, look: Look, place: tuple[float, float]) -> Flex:
-    side = random.uniform(0.18, 0.24, 2)
-    thickness = random.uniform(0.002, 0.003)
+def _cloth(random: Random, id: int, look: Look, place: tuple[float, float], ranges: Ranges) -> Flex:
+    assert ranges.density is not None
+    *spans, thick = ranges.sizes
+    side = np.array([random.uniform(*span) for span in spans])
+    thickness = random.uniform(*thick)
     counts = np.maximum(10, np.round(side / 0.0185)).astype(int) + 1
     return Flex(
         id=id,
@@ -203,16 +213,17 @@ def _cloth(random: Random, id: int, look: Look, place: tuple[float, float]) -> F
         counts=(int(counts[0]), int(counts[1]), 1),
         young=_log_uniform(random, 1e4, 2e5),
         poisson=0.2,
-        density=random.uniform(150.0, 400.0),
+        density=random.uniform(*ranges.density),
         damping=random.uniform(0.005, 0.02),
-        friction=random.uniform(0.4, 0.8),
+        friction=random.uniform(*ranges.friction),
         look=look,
         pose=upright(*place, thickness / 2, random.uniform(-math.pi, math.pi)),
     )
 
 
-def _soft(random: Random, id: int, look: Look, place: tuple[float, float]) -> Flex:
-    x, y, z = random.uniform(0.05, 0.1), random.uniform(0.04, 0.065), random.uniform(0.04, 0.07)
+def _soft(random: Random, id: int, look: Look, place: tuple[float, float], ranges: Ranges) -> Flex:
+    assert ranges.density is not None
+    x, y, z = (random.uniform(*span) for span in ranges.sizes)
     return Flex(
         id=id,
         name="soft block",
@@ -221,9 +232,9 @@ def _soft(random: Random, id: int, look: Look, place: tuple[float, float]) -> Fl
         counts=(5, 5, 5),
         young=_log_uniform(random, 2e4, 2e5),
         poisson=random.uniform(0.2, 0.4),
-        density=random.uniform(100.0, 500.0),
+        density=random.uniform(*ranges.density),
         damping=random.uniform(0.01, 0.03),
-        friction=random.uniform(0.5, 0.9),
+        friction=random.uniform(*ranges.friction),
         look=look,
         pose=upright(*place, z / 2, random.uniform(-math.pi, math.pi)),
     )

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from ...tool import Tool
 from ..mjcf import mujoco_module
 from .body import flex_name
 from .flex import Flex
 
 _BETWEEN = ((-0.012, -0.012, -0.012), (0.012, 0.012, 0.03))
-"""[m] lowest and highest corner of what closed fingers hold, in the tool's frame."""
+"""[m] lowest and highest corner of what fingers of 22 mm hold when they are closed, in the tool's frame."""
+_MARGIN = 0.001
+"""[m] that this is wider than the fingers."""
 _REACH = 0.02
 """[m] from the middle of the fingers' tips to the nearest vertex, where none is between them."""
 _HARDLY = 0.002
@@ -46,6 +49,13 @@ def add_grips(spec: Any, flex: Flex, tool_body: str) -> None:
                 solref=list(_HOLD),
                 solimp=[0.97, 0.99, 0.001, 0.5, 2.0],
             )
+
+
+def between(tool: Tool) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """[m] lowest and highest corner of what a gripper's closed fingers hold, in its frame."""
+    low, high = _BETWEEN
+    wide = round(float(tool.halves[0, 0] + tool.radii[0]), 6) + _MARGIN
+    return (-wide, *low[1:]), (wide, *high[1:])
 
 
 def grip(
