@@ -53,6 +53,11 @@ class LatentLearner:
         self.usual: Usual | None = None
         self._prepared: dict[str, Prepared] = {}
 
+    def begin(self, recordings: Sequence[Recording]) -> None:
+        """Prepare recordings; nothing of the network depends on them before training."""
+        for each in recordings:
+            self.prepared(each)
+
     def prepared(self, recording: Recording) -> Prepared:
         """The recording's tensors, made once."""
         if recording.identity not in self._prepared:

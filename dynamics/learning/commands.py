@@ -22,6 +22,7 @@ def fit(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     resume: bool = True,
     workers: int | None = None,
+    seen: Path | None = None,
     json: bool = False,
     config: FitConfig = _FIT,
 ) -> None:
@@ -37,14 +38,16 @@ def fit(
         out: the model's folder.
         resume: go on with what OUT holds; --no-resume begins anew.
         workers: processes that prepare episodes; default: one for each core.
+        seen: start from what the first RGB-D frames show, reconstructed into this folder, in place of true
+            meshes; episodes that were not filmed are left out.
         json: print what was made as JSON.
         config: what is learned and how; presets in configs/fit.
     """
     workers = workers or max(1, (os.cpu_count() or 1) // Crew.here().size)
-    if resume and finished(out, episodes, config):
+    if resume and finished(out, episodes, config, seen):
         print(f"{out} already holds this model; --no-resume makes it anew")
         return
-    events = fitting(episodes, out, config, resume=resume, workers=workers)
+    events = fitting(episodes, out, config, resume=resume, workers=workers, seen=seen)
     if not Crew.here().leads:
         drain(events)
         return

@@ -30,6 +30,8 @@ from .recording import Recording
 from .trainer import Training, TrainingConfig, train
 
 Kind = Literal["hybrid", "network", "latent"]
+#: Where an episode keeps what cameras saw first.
+START = "start"
 CHECKPOINT, CONFIG, STATE, METRICS = "checkpoint.safetensors", "config.toml", "fit.json", "metrics.jsonl"
 #: What may lie in a folder before it is claimed.
 _OURS = {METRICS}
@@ -89,8 +91,13 @@ class Material:
     spec: ActionSpec
 
 
-def material_of(folders: Sequence[Path], most: int) -> Material:
+def material_of(folders: Sequence[Path], most: int, filmed: bool = False) -> Material:
     """What there is to learn from; test episodes are never touched.
+
+    Args:
+        folders: sets of episodes.
+        most: of each family; 0: all.
+        filmed: only episodes whose first moment cameras saw.
 
     Raises:
         CaptureError: no episodes to learn from, or some whose actions mean something else than the others'.
@@ -127,10 +134,13 @@ def material_of(folders: Sequence[Path], most: int) -> Material:
                         f" {episode.spec.frame}, {episode.spec.units}, at {episode.spec.rate_hz:g} Hz;"
                         " fit them apart"
                     )
+    if filmed:
+        learned, held = ([each for each in group if (each / START).is_dir()] for group in (learned, held))
     if len(learned) < 2 or not held or spec is None:
         raise CaptureError(
             f"{', '.join(map(str, folders))}: expected at least 2 episodes to learn from and 1 held out, got"
-            f" {len(learned)} and {len(held)}; `gaussworld generate OUT --episodes 200` makes some"
+            f" {len(learned)} and {len(held)}{' that were filmed' if filmed else ''};"
+            f" `gaussworld generate OUT --episodes 200{' --cameras 4' if filmed else ''}` makes some"
         )
     return Material(tuple(learned), tuple(held), tuple(families), spec)
 
@@ -142,6 +152,7 @@ def fit(
     *,
     resume: bool = True,
     workers: int | None = None,
+    seen: Path | str | None = None,
 ) -> Fitted:
     """Fit a model to episodes; `gaussworld.predict(..., model=str(out))` then uses it.
 
@@ -151,6 +162,7 @@ def fit(
         config: what is learned, and how.
         resume: go on with what is in `out`; otherwise begin anew.
         workers: processes that prepare episodes; default: one for each core.
+        seen: worlds are reconstructed from the first RGB-D frames, into this folder, in place of true meshes.
 
     Raises:
         CaptureError: no episodes to learn from, or of several kinds of action.
@@ -160,13 +172,24 @@ def fit(
     sets = [episodes] if isinstance(episodes, Path | str) else episodes
     count = workers or os.cpu_count() or 1
     events = fitting(
-        [Path(each) for each in sets], Path(out), config or FitConfig(), resume=resume, workers=count
+        [Path(each) for each in sets],
+        Path(out),
+        config or FitConfig(),
+        resume=resume,
+        workers=count,
+        seen=None if seen is None else Path(seen),
     )
     return drain(events).result
 
 
 def fitting(
-    folders: Sequence[Path], out: Path, config: FitConfig, *, resume: bool = True, workers: int = 2
+    folders: Sequence[Path],
+    out: Path,
+    config: FitConfig,
+    *,
+    resume: bool = True,
+    workers: int = 2,
+    seen: Path | None = None,
 ) -> Generator[Event[Fitted], None, None]:
     """Fit a model to episodes; what was broken off is gone on with.
 
@@ -176,6 +199,7 @@ def fitting(
         config: what and how.
         resume: go on with what is in `out`; otherwise begin anew.
         workers: processes that prepare episodes.
+        seen: worlds are reconstructed from the first RGB-D frames, into this folder; of filmed episodes only.
 
     Raises:
         CaptureError: no episodes to learn from.
@@ -187,8 +211,8 @@ def fitting(
         raise ConfigError(
             f"training.slices: expected a multiple of the {crew.size} processes, got {config.training.slices}"
         )
-    material = material_of(folders, config.episodes)
-    claim = _claim(material, config)
+    material = material_of(folders, config.episodes, seen is not None)
+    claim = _claim(material, config, seen)
     if crew.leads:
         _check_claim(out, claim, config, resume)
     slices, mine = config.training.slices, range(config.training.slices)[crew.rank :: crew.size]
@@ -197,7 +221,7 @@ def fitting(
     judges = material.held_out[:: max(1, len(material.held_out) // config.training.judges)]
     judges = judges[: config.training.judges]
     held = list(material.held_out) if crew.leads else crew.mine(judges)
-    made = yield from part(prepare([*flat, *held], workers, _GAUSSIANS[config.kind]), "Preparing")
+    made = yield from part(prepare([*flat, *held], workers, _GAUSSIANS[config.kind], seen), "Preparing")
     learned: list[list[Recording]] = []
     for group in asked:
         learned.append(made[: len(group)])
@@ -291,10 +315,15 @@ def _finished(
     yield Done(None)
 
 
-def _claim(material: Material, config: FitConfig) -> dict[str, Any]:
+def _claim(material: Material, config: FitConfig, seen: Path | None) -> dict[str, Any]:
     """What a folder is made of: going on with something else would mix two models."""
     names = [str(Path(*folder.parts[-2:])) for folder in (*material.learned, *material.held_out)]
-    return {"format": "gaussworld-fit", "config": toml_from_config(config), "episodes": names}
+    return {
+        "format": "gaussworld-fit",
+        "config": toml_from_config(config),
+        "episodes": names,
+        "seen": seen is not None,
+    }
 
 
 def _check_claim(out: Path, claim: dict[str, Any], config: FitConfig, resume: bool) -> None:
@@ -331,14 +360,14 @@ def _check_claim(out: Path, claim: dict[str, Any], config: FitConfig, resume: bo
     save_config(config, out / CONFIG)
 
 
-def finished(out: Path, folders: Sequence[Path], config: FitConfig) -> bool:
+def finished(out: Path, folders: Sequence[Path], config: FitConfig, seen: Path | None = None) -> bool:
     """Whether a folder already holds just this model."""
     try:
         before = json.loads((out / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     whole = is_model(out) and not (out / CHECKPOINT).exists()
-    return whole and before == _claim(material_of(folders, config.episodes), config)
+    return whole and before == _claim(material_of(folders, config.episodes, seen is not None), config, seen)
 
 
 def _facts(material: Material, training: Training, config: FitConfig) -> dict[str, Any]:

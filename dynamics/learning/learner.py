@@ -16,8 +16,10 @@ from .recording import Recording
 class Learner(Protocol):
     """A model while it is trained; randomness comes from the generators that are handed in alone."""
 
-    module: nn.Module
-    """What is trained."""
+    @property
+    def module(self) -> nn.Module:
+        """What is trained."""
+        ...
 
     def begin(self, recordings: Sequence[Recording]) -> None:
         """Take over from some recordings of training what does not change with training, such as scales."""

@@ -8,28 +8,32 @@ from functools import partial
 from pathlib import Path
 
 from gaussworld.errors import GaussWorldError
-from gaussworld.log import Done, Event, Progress
+from gaussworld.log import Done, Event, Progress, drain
 
 from ..episodes import Episode
+from ..episodes.seen import seen_world
 from .recording import Recording, recording_of
 
 #: Fewer are not worth the start of processes.
 _FEW = 24
 
 
-def prepare(folders: Sequence[Path], workers: int, gaussians: int) -> Iterator[Event[list[Recording]]]:
+def prepare(
+    folders: Sequence[Path], workers: int, gaussians: int, seen: Path | None = None
+) -> Iterator[Event[list[Recording]]]:
     """The recordings of episodes, in order.
 
     Args:
         folders: of the episodes.
         workers: processes.
         gaussians: of each world, about.
+        seen: worlds are reconstructed from the first RGB-D frames, into this folder, in place of true meshes.
 
     Raises:
         GaussWorldError: an episode cannot be used; the message names it.
     """
     made: list[Recording] = []
-    for recording in _made(folders, workers, partial(_one, gaussians=gaussians)):
+    for recording in _made(folders, workers, partial(_one, gaussians=gaussians, seen=seen)):
         made.append(recording)
         yield Progress(len(made), len(folders), {}, "preparing")
     yield Done(made)
@@ -52,9 +56,13 @@ def _made(folders: Sequence[Path], workers: int, make: Callable[[Path], Recordin
             pool.shutdown(cancel_futures=True)
 
 
-def _one(folder: Path, gaussians: int) -> Recording:
+def _one(folder: Path, gaussians: int, seen: Path | None) -> Recording:
+    episode = Episode(folder)
+    world = (
+        None if seen is None else drain(seen_world(episode, seen / folder.parent.name / folder.name)).result
+    )
     try:
-        return recording_of(Episode(folder), gaussians)
+        return recording_of(episode, gaussians, world)
     except ValueError as error:
         raise GaussWorldError(f"{folder}: {error}; leave it out") from error
 

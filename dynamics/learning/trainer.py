@@ -147,12 +147,17 @@ def train(
     config, learner = training.config, training.learner
     told, begun = time.monotonic(), time.monotonic()
     with one_torch_thread():
+        if not training.judgements:
+            # What nothing was learned for is the first to beat.
+            yield Progress(*_done(training), {}, "looking at held-out recordings")
+            _judge(training, judges, crew)
+            begun = time.monotonic()
         while training.share < 1:
             values = take_step(training, learned, crew)
             now = time.monotonic()
             training.seconds = max(crew.gathered([training.seconds + now - begun]))
             begun = now
-            due = int(training.share * config.judged)
+            due = 1 + int(training.share * config.judged)
             if due > len(training.judgements):
                 # Not before the next event: who stops there must find this moment judged.
                 _judge(training, judges, crew)

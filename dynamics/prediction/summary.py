@@ -162,8 +162,8 @@ def warnings_of(prediction: Prediction) -> list[str]:
         said += path_warnings(question.world, prediction.matter, question.tools, rollout)
     if prediction.surprise is not None and prediction.surprise > _UNUSUAL:
         said.append(
-            f"This is more unusual than {100 * prediction.surprise:.0f} % of what the model learned from (other"
-            " shapes, sizes, tools or speeds): rely neither on it nor on its radii."
+            f"This is more unusual than {100 * prediction.surprise:.0f} % of what the model learned from"
+            " (other shapes, sizes, tools or speeds): rely neither on it nor on its radii."
         )
     else:
         lowest = float(rollout.states.tool_poses[..., 2].min())

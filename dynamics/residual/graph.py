@@ -131,11 +131,12 @@ def joined(graphs: Sequence[Graph]) -> Graph:
 
 
 def _nothing(like: Tensor) -> list[Tensor]:
-    zeros, long = like.new_zeros, dict(dtype=torch.long, device=like.device)
+    zeros = like.new_zeros
+    rows = torch.zeros(0, dtype=torch.long, device=like.device)
     return [
         zeros(0, EDGE_FACTS),
-        torch.zeros(0, **long),
-        torch.zeros(0, **long),
+        rows,
+        rows,
         zeros(0),
         zeros(0, DIRECTIONS, 3),
         zeros(0, 3),

@@ -34,7 +34,7 @@ _SMOOTH = 0.002
 #: Followed particles of each solid part.
 _FOLLOWED = 16
 #: Share of training in which single steps are learned.
-_SINGLE = 0.35
+_SINGLE = 0.15
 #: How much of a change of velocity is left a step later.
 _STAYS = 0.5
 #: Shares of a correction that the gate tries.
@@ -104,7 +104,8 @@ class ResidualLearner:
             generator: of the first weights.
             base: what is corrected: the physics prior, or nothing but things that go on as they do.
         """
-        self.config, self.globals, self.base = config, given, base
+        self.config, self.globals = config, given
+        self.base: Base = base
         with torch.random.fork_rng():
             torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
             self.module = ImpulseNetwork(config.network)
@@ -135,7 +136,7 @@ class ResidualLearner:
         self.module.fit_scale(joined(graphs))
 
     def length(self, share: float) -> int:
-        """Steps of the rollouts at a moment of training: for a third of it 1, then 2, 4, ... each as long."""
+        """Steps of the rollouts at a moment of training: at first 1, then 2, 4, ... each as long."""
         stages = int(math.log2(self.config.longest))
         later = max(0.0, share - _SINGLE) / (1 - _SINGLE)
         return 1 if share < _SINGLE else min(self.config.longest, 2 ** (1 + int(later * stages)))

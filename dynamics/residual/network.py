@@ -55,6 +55,8 @@ class ImpulseNetwork(nn.Module):
         super().__init__()
         width = config.width
         self.config = config
+        self.node_scale: Tensor
+        self.edge_scale: Tensor
         self.register_buffer("node_scale", torch.stack([torch.zeros(NODE_FACTS), torch.ones(NODE_FACTS)]))
         self.register_buffer("edge_scale", torch.stack([torch.zeros(EDGE_FACTS), torch.ones(EDGE_FACTS)]))
         self.nodes = _layers(NODE_FACTS, width, width)

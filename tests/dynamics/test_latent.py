@@ -18,6 +18,7 @@ from dynamics.latent.model import Latent, loaded
 from dynamics.latent.network import LatentNetwork
 from dynamics.latent.windows import batch, prepared
 from dynamics.learning.calibration import Radius
+from dynamics.learning.learner import Learner
 from dynamics.learning.recording import Recording
 from dynamics.matter import Matter
 from dynamics.physics import examples
@@ -124,7 +125,9 @@ def learner() -> LatentLearner:
     """Trained for a moment on six pushes."""
     generator = torch.Generator().manual_seed(0)
     made = LatentLearner(SMALL, generator)
+    assert isinstance(made, Learner)
     group = [recording(angle, name=str(angle)) for angle in (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)]
+    made.begin(group)
     optimizer = torch.optim.Adam(made.module.parameters())
     for step in range(45):
         for entry in optimizer.param_groups:
