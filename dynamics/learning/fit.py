@@ -243,7 +243,8 @@ def fitting(
         yield Notice(f"going on at step {training.step}")
     yield from part(_kept(training, train(training, learned, own_judges, crew), out, crew), "Learning")
     if crew.leads:
-        some = [each for group in learned for each in group][:_USUAL]
+        everything = [each for group in learned for each in group]
+        some = everything[:: max(1, len(everything) // _USUAL)]
         yield from part(_finished(learner, [by_name[name] for name in material.held_out], some), "Finishing")
         learner.save(out, _facts(material, training, config))
         (out / CHECKPOINT).unlink(missing_ok=True)

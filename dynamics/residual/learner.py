@@ -25,7 +25,7 @@ from .globals import Globals
 from .graph import Graph, graph_of, joined, mirrored
 from .impulses import Correction, carried_points, corrected, correction_of, momenta
 from .layout import Layout
-from .model import Gate, Residual, Step, doubt_of, situation
+from .model import Gate, Residual, Step, doubt_of, observed, situation
 from .network import ImpulseNetwork, NetworkConfig, Pushes
 
 Base = Literal["prior", "none"]
@@ -41,8 +41,12 @@ _STAYS = 0.5
 _SHARES = (0.25, 0.5, 0.75, 1.0)
 #: Steps over which the gate judges, and moments of a recording from which it does.
 _HORIZON, _BEGINNINGS = 30, (0, 10, 20, 30, 40)
+#: How much of the last difference may go on, and how many steps are observed before.
+_PERSISTED, _PREFIX = (0.0, 0.25, 0.5, 1.0), 10
 #: Recordings that tell what is usual.
 _USUAL = 12
+#: Held-out recordings that choose the gate, about.
+_JUDGES = 20
 #: Worlds of so few bodies keep what the base says of all their steps.
 _FEW = 12
 
@@ -179,10 +183,10 @@ class ResidualLearner:
 
     def score(self, recording: Recording) -> float:
         """[m] mean distance after up to 30 steps from the beginning."""
-        with torch.no_grad():
-            errors, _ = self.judged(recording, None, (0,))
+        errors, _ = self.judged(recording, None, (0,))
         return float(errors.nanmean())
 
+    @torch.no_grad()
     def judged(
         self, recording: Recording, gate: Gate | None, beginnings: Sequence[int], steps: int = _HORIZON
     ) -> tuple[Tensor, Tensor]:
@@ -208,25 +212,31 @@ class ResidualLearner:
         assert rollout.spread is not None
         return errors, rollout.spread[1:]
 
-    @torch.no_grad()
     def finish(self, recordings: Sequence[Recording], learned: Sequence[Recording]) -> Iterator[Event[None]]:
         """Choose the gate, and learn radii and what is usual, on recordings that were not learned from."""
         kinds = sorted({part.kind.value for each in recordings for part in self.prepared(each).layout.solid})
         kinds += sorted({part.kind.value for each in recordings for part in self.prepared(each).layout.bent})
-        tried = {0.0: self._mean(recordings, Gate())}
+        judges = recordings[:: max(1, len(recordings) // _JUDGES)]
+        tried = {0.0: self._mean(judges, Gate())}
         for done, share in enumerate(_SHARES):
             yield Progress(done, len(_SHARES) + 2, {}, "choosing the gate")
-            tried[share] = self._mean(recordings, Gate(dict.fromkeys(kinds, share)))
-        rested = self._rested(recordings)
+            tried[share] = self._mean(judges, Gate(dict.fromkeys(kinds, share)))
+        rested = self._rested(judges)
         best = min(tried, key=lambda share: tried[share])
         if self.base == "prior" and tried[best] >= min(tried[0.0], rested):
             best = 0.0
         if self.base == "none":
             best = max(_SHARES, key=lambda share: -tried[share])
-        self.gate = Gate(dict.fromkeys(kinds, best), persisted=0.0)
+        self.gate = Gate(dict.fromkeys(kinds, best))
+        went_on = {share: self._with_prefix(judges, share) for share in _PERSISTED}
+        self.gate = Gate(self.gate.shares, min(went_on, key=lambda share: went_on[share]))
         yield Notice(
             f"gate: {best:g} of the correction; {1000 * tried[best]:.1f} mm on held-out recordings,"
             f" {1000 * tried[0.0]:.1f} mm without, {1000 * rested:.1f} mm if nothing moved"
+        )
+        yield Notice(
+            f"after {_PREFIX} observed steps: {1000 * went_on[0.0]:.1f} mm, with {self.gate.persisted:g} of"
+            f" the last difference {1000 * went_on[self.gate.persisted]:.1f} mm"
         )
         yield Progress(len(_SHARES), len(_SHARES) + 2, {}, "learning radii")
         self.radius = self._radii(recordings)
@@ -236,6 +246,26 @@ class ResidualLearner:
         """[m] over recordings, moments and steps."""
         found = [float(self.judged(each, gate, _BEGINNINGS)[0].nanmean()) for each in recordings]
         found = [value for value in found if math.isfinite(value)]
+        return sum(found) / max(len(found), 1)
+
+    @torch.no_grad()
+    def _with_prefix(self, recordings: Sequence[Recording], share: float) -> float:
+        """[m] mean distance of predictions that begin after some observed steps."""
+        found = []
+        for each in recordings:
+            model = self.model(each, Gate(self.gate.shares, share))
+            for start in (b for b in _BEGINNINGS if _PREFIX <= b < len(each) - 1):
+                before = slice(start - _PREFIX, start)
+                states = each.states[start - _PREFIX : start + 1]
+                begun = observed(model, states, each.actions[before])
+                stop = min(len(each), start + _HORIZON)
+                rollout = model.rollout(begun, each.actions[start:stop])
+                rows = self.prepared(each).rows
+                seen = each.states.particle_positions[start : stop + 1, rows]
+                if float((seen - seen[:1]).norm(dim=-1).max()) > 1e-3:
+                    found.append(
+                        float((rollout.states.particle_positions[:, rows] - seen).norm(dim=-1).mean())
+                    )
         return sum(found) / max(len(found), 1)
 
     def _rested(self, recordings: Sequence[Recording]) -> float:
@@ -259,6 +289,7 @@ class ResidualLearner:
         joint = torch.cat(errors, 1)
         return Radius.of(joint, torch.cat(doubts, 1)) if bool(joint.isfinite().any()) else None
 
+    @torch.no_grad()
     def _places(self, recording: Recording) -> tuple[Tensor, Tensor]:
         """(h, w, o) [m] errors of the objects' places from some moments, and doubts."""
         steps, states = len(recording), recording.states
@@ -284,6 +315,7 @@ class ResidualLearner:
         )
         return Usual.of(known, fresh) if len(known) > 1 and len(fresh) else None
 
+    @torch.no_grad()
     def _situations(self, recording: Recording) -> list[Tensor]:
         model, states, actions = self.model(recording), recording.states, recording.actions
         half = max(1, min(30, len(recording)))

@@ -129,6 +129,11 @@ class Residual:
             found = self.watched(states[:-1], self.base.advanced(states[:-1], rollout.actions))
             return self._usual.rank(situation(self.layout, found))
 
+    def unprompted(self, state: State, action: Action) -> State:
+        """The next state of a flat batch, whatever differences it carries."""
+        after = self.base.advanced(state, action)
+        return after if self.gate.closed else self._pushed(self.watched(state, after))
+
     def _advanced(self, state: State, action: Action) -> tuple[State, Tensor]:
         """The next state of a flat batch, and by how much places got less sure."""
         after = self.base.advanced(state, action)
@@ -262,7 +267,7 @@ def observed(model: Residual, states: State, actions: Action) -> State:
     """The last of some observed states, with the last differences between what was seen and predicted.
 
     Args:
-        model: whose base predicts.
+        model: what predicts, without differences of before.
         states: u of them, time is the batch axis.
         actions: u - 1 of them.
 
@@ -277,7 +282,7 @@ def observed(model: Residual, states: State, actions: Action) -> State:
     dt = model.action_spec.dt
     with torch.no_grad(), one_torch_thread():
         recent = slice(max(0, len(actions) - 5), len(actions))
-        guesses = model.base.advanced(states[recent], actions[recent])
+        guesses = model.unprompted(states[recent], actions[recent])
         seen = states.particle_positions[recent.start + 1 :]
         off = (seen - guesses.particle_positions) / dt
         # Only of moments in which the thing moved: at rest there is nothing to be learned.

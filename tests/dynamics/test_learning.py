@@ -1,4 +1,4 @@
-"""`fit`: from episodes to a model - stopped and gone on with, by one process or two, refusing what is wrong."""
+"""`fit`: from episodes to a model - stopped and gone on with, by one process or two, and what it refuses."""
 
 import json
 import os

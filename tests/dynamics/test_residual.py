@@ -169,11 +169,12 @@ def test_turned_scene_is_predicted_turned(name: str) -> None:
     two = tuple(
         replace(
             each,
-            object_poses=moved(each.object_poses), tool_poses=moved(each.tool_poses),
+            object_poses=moved(each.object_poses),
+            tool_poses=moved(each.tool_poses),
             object_twists=(each.object_twists.unflatten(-1, (2, 3)) @ turn.T).flatten(-2),
             particle_positions=each.particle_positions @ turn.T + shift,
             particle_velocities=each.particle_velocities @ turn.T,
-        )  # fmt: skip
+        )
         for each in one
     )
     pushes = []
