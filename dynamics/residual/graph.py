@@ -63,8 +63,15 @@ class Graph:
     target_arms: Float[Tensor, "E 3"]
     masses: Float[Tensor, " E"]
     """[kg] reduced mass of the two."""
-    inside: Float[Tensor, " E"]
-    """1 for edges inside what bends."""
+    normals: Float[Tensor, "E 3"]
+    """From the source towards the target."""
+    gaps: Float[Tensor, " E"]
+    """[m] between the two; large for edges inside what bends."""
+
+    @property
+    def kinds(self) -> Int[Tensor, " E"]:
+        """What kind of edge each is."""
+        return self.facts[:, :EDGES].argmax(1) if len(self.facts) else self.target
 
     @property
     def size(self) -> int:
@@ -142,6 +149,7 @@ def _nothing(like: Tensor) -> list[Tensor]:
         zeros(0, 3),
         zeros(0, 3),
         zeros(0),
+        zeros(0, 3),
         zeros(0),
     ]
 
@@ -208,7 +216,8 @@ def _edge_parts(layout: Layout, bodies: Bodies, edges: Touch) -> tuple[Tensor, .
         source_arms,
         target_arms,
         reduced,
-        torch.full_like(speed, float(edges.kind == WEB)),
+        normal,
+        gap if edges.kind != WEB else torch.full_like(gap, 1e3),
     )
 
 

@@ -25,6 +25,7 @@ from .globals import Globals
 from .graph import Graph, graph_of, joined, mirrored
 from .impulses import Correction, carried_points, corrected, correction_of, momenta
 from .layout import Layout
+from .limits import limited
 from .model import Gate, Residual, Step, doubt_of, observed, situation
 from .network import ImpulseNetwork, NetworkConfig, Pushes
 
@@ -416,6 +417,7 @@ class _Run:
             still = Correction(
                 change.linear.detach(), change.angular.detach(), tuple(v.detach() for v in change.joints)
             )
+            still = limited(layout, step.graph, step.bodies, still, dt)
             self.state = corrected(layout, step.bodies, step.after, still, dt)
         solid = len(layout.solid)
         self.shift = self.shift + dt * (change.linear[0, :, :solid] + self.drift[0])

@@ -19,6 +19,7 @@ from ..prior import Prior
 from .graph import Graph, graph_of
 from .impulses import Correction, axis_of, corrected, correction_of, momenta
 from .layout import Hinge, Layout
+from .limits import limited
 from .network import ImpulseNetwork, Pushes
 from .touch import Bodies
 
@@ -152,6 +153,7 @@ class Residual:
         linear, angular = momenta(found.graph, found.pushes.strengths.mean(0))
         change = correction_of(self.layout, found.bodies, linear, angular)
         change = gated(self.layout, change, self.gate.shares)
+        change = limited(self.layout, found.graph, found.bodies, change, self._dt)
         return corrected(self.layout, found.bodies, found.after, change, self._dt)
 
     @property

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gaussworld.errors import ConfigError
 
 from .graph import DIRECTIONS, EDGE_FACTS, NODE_FACTS, Graph
+from .touch import EDGES
 
 #: Corrections of places, and of the velocities at the end of a step.
 KINDS = 2
@@ -59,6 +60,8 @@ class ImpulseNetwork(nn.Module):
         self.edge_scale: Tensor
         self.register_buffer("node_scale", torch.stack([torch.zeros(NODE_FACTS), torch.ones(NODE_FACTS)]))
         self.register_buffer("edge_scale", torch.stack([torch.zeros(EDGE_FACTS), torch.ones(EDGE_FACTS)]))
+        self.register_buffer("seen", torch.ones(EDGES))
+        self.seen: Tensor
         self.nodes = _layers(NODE_FACTS, width, width)
         self.edges = _layers(EDGE_FACTS + 2 * width, width, width)
         self.hear = nn.ModuleList(_layers(3 * width, width, width) for _ in range(config.rounds))
@@ -81,13 +84,16 @@ class ImpulseNetwork(nn.Module):
             known = known + hear(torch.cat([known, _heard(edges, graph)], -1))
             edges = edges + tell(torch.cat([edges, *_ends(known, rest, graph)], -1))
         raw = self.push(edges).reshape(-1, self.config.heads, KINDS, DIRECTIONS).movedim(1, 0)
+        # Of a kind of contact that was never learned from nothing is known.
+        raw = raw * self.seen[graph.kinds][:, None, None]
         latent = torch.cat([known, _heard(edges, graph)[:, : self.config.width]], -1)
         rates = nn.functional.softplus(self.doubt(latent.detach())[:, 0])
         return Pushes(_MOST * torch.tanh(raw / _MOST), rates, latent)
 
     @torch.no_grad()
     def fit_scale(self, graph: Graph) -> None:
-        """Take over from typical graphs what is usual of each number."""
+        """Take over from typical graphs what is usual of each number, and which kinds of edge there are."""
+        self.seen.copy_((torch.bincount(graph.kinds, minlength=EDGES) > 0).float())
         for name, values in (("node_scale", graph.nodes), ("edge_scale", graph.facts)):
             if len(values) > 1:
                 spread = values.std(0)

@@ -322,3 +322,29 @@ def test_unusual_is_told() -> None:
     ranks = torch.tensor([usual.rank(each) for each in torch.randn(50, 6, generator=generator)])
     assert 0.3 < float(ranks.mean()) < 0.7
     assert usual.rank(torch.full((6,), 8.0)) == 1.0
+
+
+def test_limits_of_a_correction() -> None:
+    """Nothing is pushed into table or tool, and what slides freely gets no faster, whatever a network says."""
+    model, state, actions = pushed(examples.box, hybrid(noisy(size=0.1)))
+    accounts = model.prior.accounts
+    deep = accounts.penetration(model.rollout(state, actions).states).max()
+    plain = accounts.penetration(model.prior.rollout(state, actions).states).max()
+    assert float(deep) < float(plain) + 0.002
+    away = state.tool_poses + torch.tensor([0.0, 0, 0.3, 0, 0, 0, 0])
+    twist = torch.tensor([[0.6, 0.1, 0.0, 0.0, 0.0, 1.0]])
+    sliding = model.prior.placed(replace(state, tool_poses=away, object_twists=twist))
+    rollout = model.rollout(sliding, Action(actions.spec, away.expand(8, 1, 7)))
+    speeds = rollout.states.object_twists[:, 0, :3].norm(dim=-1)
+    assert bool((speeds.diff() < 1e-3).all())
+    other = model.prior.rollout(sliding, rollout.actions)
+    assert float((other.final.object_poses - rollout.final.object_poses).abs().max()) > 1e-3
+
+
+def test_unknown_contacts_push_nothing() -> None:
+    """A kind of contact that was never learned from is left to the prior."""
+    network = noisy()
+    network.seen.zero_()
+    model, state, actions = pushed(examples.box, hybrid(network))
+    plain = model.prior.rollout(state, actions).states.object_poses
+    assert torch.allclose(model.rollout(state, actions).states.object_poses, plain, atol=1e-6)
