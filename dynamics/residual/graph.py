@@ -244,7 +244,7 @@ def _node_facts(layout: Layout, bodies: Bodies, after: State) -> Tensor:
     spins = [_size(wide(each, size)) for each in bodies.spins[1:]]
     height, _ = layout.ground(bodies.centers)
     held = _held(layout, after)
-    limits = torch.ones(count, size, 2)
+    limits = bodies.centers.new_ones(count, size, 2)
     for hinge in layout.hinges:
         at = after.joint_positions[:, hinge.row, None]
         low, high = hinge.joint.limits

@@ -63,7 +63,7 @@ def correction_of(layout: Layout, bodies: Bodies, linear: Tensor, angular: Tenso
     inertia = inertia + floor * torch.eye(3).to(inertia)
     spin = torch.linalg.solve(inertia, angular[:, :, :solid, :, None])[..., 0] if solid else angular[:, :, :0]
     spin, hinged = spin.clone(), []
-    free = torch.cat([torch.ones(solid), layout.free.to(pushed)]).to(pushed)
+    free = torch.cat([pushed.new_ones(solid), layout.free.to(pushed)])
     pushed = pushed * free[:, None]
     for hinge in layout.hinges:
         hinged.append(_along(hinge, bodies, linear[:, :, hinge.node], angular[:, :, hinge.node]))

@@ -91,9 +91,9 @@ def _kept_apart(layout: Layout, graph: Graph, bodies: Bodies, change: Correction
 def _mobility(layout: Layout, bodies: Bodies) -> tuple[Tensor, Tensor]:
     """(G + 1) [1/kg] and (G + 1, 3, 3) [1/(kg m^2)] of all bodies; zero for what a contact does not move."""
     count, size = bodies.centers.shape[:2]
-    free = torch.ones(size)
+    free = layout.masses.new_ones(size)
     free[[hinge.node for hinge in layout.hinges]] = 0
-    free[len(layout.solid) :] = layout.free.float()
+    free[len(layout.solid) :] = layout.free.to(free)
     light = (free / layout.masses).expand(count, -1)
     inertia = bodies.turns @ layout.inertias.to(light) @ bodies.turns.transpose(-1, -2)
     floor = 1e-2 * inertia.diagonal(dim1=-1, dim2=-2).mean(-1)[..., None, None] + 1e-9

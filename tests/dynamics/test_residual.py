@@ -13,6 +13,7 @@ from torch import Tensor
 from dynamics.baselines import ConstantVelocity
 from dynamics.learning.calibration import Radius, Usual
 from dynamics.matter.parts import PartKind
+from dynamics.matter.sample import matter_of
 from dynamics.models import Learned, model_named
 from dynamics.physics import examples
 from dynamics.prior import Prior
@@ -23,9 +24,12 @@ from dynamics.residual.impulses import correction_of, momenta
 from dynamics.residual.layout import Layout
 from dynamics.residual.model import Gate, Residual, observed
 from dynamics.residual.network import ImpulseNetwork, NetworkConfig
-from gaussworld.errors import ConfigError, FileFormatError
+from gaussworld.errors import ConfigError, FileFormatError, UnknownScale
+from gaussworld.gaussians import Gaussians
 from gaussworld.pose import multiply_quats, rotation_from_quats
 from gaussworld.state import Action, Dynamics, State
+from gaussworld.world import World
+from gaussworld.world_object import ObjectKind, WorldObject
 
 WORLDS: dict[str, Any] = {
     "box": examples.box, "door": examples.door, "rope": examples.rope, "block": examples.block
@@ -325,7 +329,7 @@ def test_unusual_is_told() -> None:
 
 
 def test_limits_of_a_correction() -> None:
-    """Nothing is pushed into table or tool, and what slides freely gets no faster, whatever a network says."""
+    """Nothing is pushed into table or tool, and what slides freely gets no faster."""
     model, state, actions = pushed(examples.box, hybrid(noisy(size=0.1)))
     accounts = model.prior.accounts
     deep = accounts.penetration(model.rollout(state, actions).states).max()
@@ -348,3 +352,31 @@ def test_unknown_contacts_push_nothing() -> None:
     model, state, actions = pushed(examples.box, hybrid(network))
     plain = model.prior.rollout(state, actions).states.object_poses
     assert torch.allclose(model.rollout(state, actions).states.object_poses, plain, atol=1e-6)
+
+
+def test_odd_worlds_and_states(tmp_path: Path) -> None:
+    """An object of three Gaussians moves; NaN, no scale and no objects are refused as by the prior."""
+    points = torch.tensor([[-0.03, -0.02, -0.02], [0.03, -0.02, -0.02], [0.0, 0.03, 0.02]])
+    quats = torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(3, 1)
+    made = Gaussians(points, quats, torch.full((3, 3), -4.5), torch.full((3,), 4.0), torch.zeros(3, 1, 3))
+    pose = torch.eye(4)
+    pose[2, 3] = 0.05
+    world = World(
+        {1: WorldObject(1, "crumb", made, ObjectKind.RIGID, pose)}, metres_per_unit=1.0, up=(0, 0, 1)
+    )
+    matter = matter_of(world)
+    model = hybrid(noisy())(world, matter)
+    state = model.initial(world, torch.tensor([[-0.15, 0.0, 0.03, 1.0, 0, 0, 0]]))
+    places = state.tool_poses.repeat(12, 1, 1)
+    places[:, 0, 0] = torch.linspace(-0.13, 0.1, 12)
+    actions = Action(model.action_spec, places)
+    after = model.rollout(state, actions).final.object_poses
+    assert bool(torch.isfinite(after).all()) and float(after[0, 0]) > 0.05
+    broken = replace(state, object_poses=state.object_poses * torch.nan)
+    with pytest.raises(ValueError, match=r"State.object_poses: expected finite values"):
+        model.step(broken, actions[0])
+    folder, _ = saved(tmp_path / "model")
+    with pytest.raises(UnknownScale):
+        model_named(str(folder), replace(world, metres_per_unit=None), matter, model.tools)
+    with pytest.raises(ValueError, match="with objects, got none"):
+        model_named(str(folder), World(metres_per_unit=1.0), matter, model.tools)
