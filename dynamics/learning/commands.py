@@ -10,7 +10,7 @@ import tyro
 from gaussworld.log import drain, follow
 
 from .crew import Crew
-from .fit import METRICS, FitConfig, Fitted, finished, fitting
+from .fit import METRICS, FitConfig, Fitted, claim_folder, finished, fitting
 
 _FIT = FitConfig()
 
@@ -51,7 +51,8 @@ def fit(
     if not Crew.here().leads:
         drain(events)
         return
-    out.mkdir(parents=True, exist_ok=True)
+    # Before metrics are written: nothing appears in a folder that is not ours.
+    claim_folder(episodes, out, config, resume=resume, seen=seen)
     made: Fitted = follow(events, "Fitting", metrics=out / METRICS).result
     if json:
         print(

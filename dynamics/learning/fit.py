@@ -182,6 +182,19 @@ def fit(
     return drain(events).result
 
 
+def claim_folder(
+    folders: Sequence[Path], out: Path, config: FitConfig, *, resume: bool = True, seen: Path | None = None
+) -> None:
+    """Make a folder that of a model, before anything is written there; see `fitting`.
+
+    Raises:
+        CaptureError: no episodes to learn from.
+        ConfigError: the folder holds something else.
+    """
+    material = material_of(folders, config.episodes, seen is not None)
+    _check_claim(out, _claim(material, config, seen), config, resume)
+
+
 def fitting(
     folders: Sequence[Path],
     out: Path,

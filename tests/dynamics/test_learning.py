@@ -8,13 +8,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import jaxtyping
 import pytest
 import torch
 
 from dynamics.episodes import Episode, EpisodeSet
 from dynamics.generate.episodes_config import EpisodesConfig
 from dynamics.generate.produce import generate_episodes
+from dynamics.learning.commands import fit
 from dynamics.learning.crew import Crew
 from dynamics.learning.fit import CHECKPOINT, FitConfig, finished, fitting, material_of
 from dynamics.learning.recording import Recording, recording_of
@@ -32,14 +32,8 @@ CONFIG = FitConfig(identify=False, training=QUICK, residual=SMALL)
 
 
 @pytest.fixture(autouse=True)
-def quick():
-    """Small operators gain nothing from threads; users see our messages, not those of the shape checks."""
-    before, checked = torch.get_num_threads(), jaxtyping.config.jaxtyping_disable
-    torch.set_num_threads(1)
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    torch.set_num_threads(before)
-    jaxtyping.config.update("jaxtyping_disable", checked)
+def _quick(quick: None) -> None:
+    """As in production."""
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +205,10 @@ def test_bad_input_is_refused(episodes: Path, tmp_path: Path) -> None:
     refused(ConfigError, "holds other files", [episodes], alone, CONFIG)
     assert (alone / "notes.txt").read_text() == "mine"
     refused(ConfigError, "got the file", [episodes], alone / "notes.txt", CONFIG)
+    for folder, place in ((episodes, alone), (tmp_path / "none", out)):
+        with pytest.raises(GaussWorldError):
+            fit((folder,), out=place, config=CONFIG)
+    assert [item.name for item in alone.iterdir()] == ["notes.txt"] and not out.exists()
     slow = tmp_path / "slow"
     shutil.copytree(episodes, slow)
     name = EpisodeSet(slow).split("train").names[-1]

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor
@@ -19,14 +18,8 @@ QUICK = PriorConfig(contacts=False)
 
 
 @pytest.fixture(autouse=True)
-def quick():
-    """Small operators gain nothing from threads, and checks of shapes take longer than they do."""
-    before, checked = torch.get_num_threads(), jaxtyping.config.jaxtyping_disable
-    torch.set_num_threads(1)
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    torch.set_num_threads(before)
-    jaxtyping.config.update("jaxtyping_disable", checked)
+def _quick(quick: None) -> None:
+    """As in production."""
 
 
 def untouched(prior: Prior, state: State, steps: int) -> Rollout:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor
@@ -22,14 +21,8 @@ pytestmark = pytest.mark.skipif(not kernels.available(), reason="the kernels are
 
 
 @pytest.fixture(autouse=True)
-def quick():
-    """Small operators gain nothing from threads, and checks of shapes take longer than they do."""
-    before, checked = torch.get_num_threads(), jaxtyping.config.jaxtyping_disable
-    torch.set_num_threads(1)
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    torch.set_num_threads(before)
-    jaxtyping.config.update("jaxtyping_disable", checked)
+def _quick(quick: None) -> None:
+    """As in production."""
 
 
 def box_pusher() -> tuple[Prior, Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor
@@ -22,14 +21,8 @@ from gaussworld.world_object import ObjectKind, WorldObject
 
 
 @pytest.fixture(autouse=True)
-def quick():
-    """Small operators gain nothing from threads; users see our messages, not those of the shape checks."""
-    before, checked = torch.get_num_threads(), jaxtyping.config.jaxtyping_disable
-    torch.set_num_threads(1)
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    torch.set_num_threads(before)
-    jaxtyping.config.update("jaxtyping_disable", checked)
+def _quick(quick: None) -> None:
+    """As in production."""
 
 
 WORLDS: dict[str, Any] = {"box": examples.box, "door": examples.door, "rope": examples.rope}

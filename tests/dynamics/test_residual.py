@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor
@@ -39,14 +38,8 @@ OPEN = Gate({kind.value: 1.0 for kind in PartKind})
 
 
 @pytest.fixture(autouse=True)
-def quick():
-    """Small operators gain nothing from threads; users see our messages, not those of the shape checks."""
-    before, checked = torch.get_num_threads(), jaxtyping.config.jaxtyping_disable
-    torch.set_num_threads(1)
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    torch.set_num_threads(before)
-    jaxtyping.config.update("jaxtyping_disable", checked)
+def _quick(quick: None) -> None:
+    """As in production."""
 
 
 def noisy(seed: int = 0, size: float = 0.05, config: NetworkConfig = SMALL) -> ImpulseNetwork:
